@@ -1,0 +1,68 @@
+//! The one error type of a request, sorted by whose fault it is.
+//!
+//! Called by every stage that a request passes; `api::status` turns it into a gRPC status with one exhaustive match. Startup
+//! errors are `anyhow` errors of the binaries instead and end the process with the exit codes below. An outcome such as "no
+//! face" is not an error and does not appear here.
+
+use std::time::Duration;
+
+/// Exit codes of both binaries, from BSD `sysexits.h`.
+pub mod exit {
+    /// The input cannot be read: undecodable, too large, unsupported.
+    pub const DATA_ERR: u8 = 65;
+    /// A file that is needed is missing.
+    pub const NO_INPUT: u8 = 66;
+    /// The daemon cannot be reached or is going away.
+    pub const UNAVAILABLE: u8 = 69;
+    /// Our own fault.
+    pub const SOFTWARE: u8 = 70;
+    /// No room now; trying again later helps.
+    pub const TEMP_FAIL: u8 = 75;
+    /// The caller is not allowed.
+    pub const NO_PERM: u8 = 77;
+    /// The configuration, a model or a calibration is bad.
+    pub const CONFIG: u8 = 78;
+}
+
+/// Why a request was not processed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// A field of the request cannot be used. `field` is its path in the request, such as `media[0].data`.
+    #[error("{field}: {reason}")]
+    InvalidInput {
+        field: String,
+        /// Stable upper-case code, such as `IMAGE_TRUNCATED`.
+        code: &'static str,
+        reason: String,
+    },
+    /// No room in the queue.
+    #[error("the daemon is at its limit of waiting requests; try again in {} ms", retry_after.as_millis())]
+    Overloaded { retry_after: Duration },
+    /// The caller's deadline has passed.
+    #[error("the deadline passed before the answer was ready")]
+    DeadlineExceeded,
+    /// The caller has gone.
+    #[error("the caller has gone")]
+    Cancelled,
+    /// The daemon is draining or still loading.
+    #[error("the daemon is {state}; try again in {} ms", retry_after.as_millis())]
+    Unavailable { state: &'static str, retry_after: Duration },
+    /// The caller's user or group may not use the daemon.
+    #[error("this user is not allowed to use the daemon")]
+    PermissionDenied,
+    /// Our bug, or a model run that failed. `detail` goes to the journal and never to the caller.
+    #[error("internal error")]
+    Internal { detail: String },
+}
+
+impl Error {
+    /// Shortens the building of `InvalidInput`.
+    pub fn invalid(field: impl Into<String>, code: &'static str, reason: impl Into<String>) -> Self {
+        Self::InvalidInput { field: field.into(), code, reason: reason.into() }
+    }
+
+    /// Shortens the building of `Internal`.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self::Internal { detail: detail.into() }
+    }
+}

@@ -1,0 +1,27 @@
+//! vouch: identity verification on the customer's own host.
+//!
+//! Reading order, along the way of one verification (`ARCHITECTURE.md` tells the reasons):
+//!
+//! 1. [`api`]: the Unix socket, gRPC and the conversion between messages and our types. Nothing else knows the proto.
+//! 2. [`pipeline`]: admission, then plans and runs one verification and emits its events.
+//! 3. [`imaging`]: bytes to pixels: decode, orient, resize, warp, quality.
+//! 4. [`face`]: detect, align, embed, liveness and age scores, landmarks.
+//! 5. [`checks`]: from evidence and calibration to outcomes; one file per check.
+//! 6. [`inference`]: queue, batches and ONNX Runtime sessions behind one small trait.
+//! 7. [`calibration`]: score to error rates, operating points.
+//!
+//! Beside that way: [`models`] (manifest, pull, verify, bundle), [`config`], [`ops`] (systemd, logging), [`cli`] (what the
+//! `vouch` binary does).
+
+pub mod api;
+pub mod calibration;
+pub mod checks;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod face;
+pub mod imaging;
+pub mod inference;
+pub mod models;
+pub mod ops;
+pub mod pipeline;
