@@ -1,0 +1,101 @@
+//! Time of the pixel work around the models. Run with `cargo bench --bench imaging`.
+//!
+//! The pictures are generated, 4000 × 3000 with photograph-like noise, so absolute figures depend on the machine alone.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use vouch::imaging::decode::{DecodeOptions, decode};
+use vouch::imaging::orient::{Rotation, rotate};
+use vouch::imaging::tensor::to_tensor;
+use vouch::imaging::warp::{Affine, Sampling, warp};
+use vouch::imaging::{Image, quality, resize};
+use vouch::models::manifest::{Colour, InputSpec, Layout};
+
+const SIZE: (u32, u32) = (4000, 3000);
+
+/// Waves of several lengths with a little noise: a JPEG of it has about the size of a photograph's.
+fn photograph() -> Image {
+    let mut state = 1u32;
+    Image::build(SIZE.0, SIZE.1, |rgb| {
+        for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+            let (x, y) = ((i as u32 % SIZE.0) as f32, (i as u32 / SIZE.0) as f32);
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let value = 128.0 + 60.0 * (x / 91.0).sin() * (y / 57.0).cos() + 30.0 * ((x + 2.0 * y) / 9.0).sin();
+            let noise = (state >> 28) as f32 - 8.0;
+            for (channel, byte) in pixel.iter_mut().enumerate() {
+                *byte = (value + noise + 10.0 * channel as f32) as u8;
+            }
+        }
+    })
+}
+
+fn jpeg(image: &Image) -> Vec<u8> {
+    let (width, height) = (image.width as usize, image.height as usize);
+    let pixels = turbojpeg::Image {
+        pixels: &image.rgb[..],
+        width,
+        pitch: width * 3,
+        height,
+        format: turbojpeg::PixelFormat::RGB,
+    };
+    turbojpeg::compress(pixels, 90, turbojpeg::Subsamp::Sub2x2).expect("encoding").to_vec()
+}
+
+fn decoding(criterion: &mut Criterion) {
+    let file = jpeg(&photograph());
+    let mut group = criterion.benchmark_group(format!("decode 12 MP JPEG of {} kB", file.len() / 1000));
+    group.sample_size(10).measurement_time(Duration::from_secs(3));
+    for (name, wanted) in [("full", None), ("half", Some(2000)), ("quarter", Some(1000)), ("eighth", Some(500))] {
+        let options = DecodeOptions { min_long_side_px: wanted, ..DecodeOptions::default() };
+        group.bench_function(name, |bencher| bencher.iter(|| decode(black_box(&file), &options).expect("a good file")));
+    }
+}
+
+fn geometry(criterion: &mut Criterion) {
+    let image = photograph();
+    let mut group = criterion.benchmark_group("geometry");
+    group.sample_size(20).measurement_time(Duration::from_secs(2));
+    group.bench_function("resize 12 MP to 640", |bencher| {
+        bencher.iter(|| resize::letterbox(black_box(&image), 640, 64))
+    });
+    group.bench_function("rotate 12 MP by 90", |bencher| bencher.iter(|| rotate(black_box(&image), Rotation::R90)));
+    for reduction in [0.8, 1.5, 3.0, 8.0] {
+        let (sin, cos) = 0.2f64.sin_cos();
+        let (a, b) = (reduction * cos, reduction * sin);
+        let map = Affine { m: [[a, -b, 1500.0], [b, a, 1000.0]] };
+        for sampling in [Sampling::Area, Sampling::Bilinear] {
+            group.bench_function(format!("warp to 112 x 112, reduced by {reduction}, {sampling:?}"), |bencher| {
+                bencher.iter(|| warp(black_box(&image), &map, [112, 112], sampling));
+            });
+        }
+    }
+}
+
+fn crops(criterion: &mut Criterion) {
+    let image = photograph();
+    let crop = warp(&image, &Affine::IDENTITY, [112, 112], Sampling::Bilinear);
+    let detector = resize::resize(&image, 640, 480);
+    let mut group = criterion.benchmark_group("crop");
+    for (name, layout) in [("NCHW", Layout::Nchw), ("NHWC", Layout::Nhwc)] {
+        let spec = InputSpec {
+            name: "input".into(),
+            layout,
+            colour: Colour::Bgr,
+            mean: [127.5; 3],
+            scale: [1.0 / 128.0; 3],
+            size: [0, 0],
+        };
+        group.bench_function(format!("to_tensor 112 x 112 {name}"), |bencher| {
+            bencher.iter(|| to_tensor(black_box(&crop), &spec))
+        });
+        group.bench_function(format!("to_tensor 640 x 480 {name}"), |bencher| {
+            bencher.iter(|| to_tensor(black_box(&detector), &spec))
+        });
+    }
+    group.bench_function("quality 112 x 112", |bencher| bencher.iter(|| quality::measure(black_box(&crop))));
+}
+
+criterion_group!(benches, decoding, geometry, crops);
+criterion_main!(benches);

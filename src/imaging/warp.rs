@@ -1,0 +1,416 @@
+//! Affine maps of the plane, and cutting turned and scaled crops out of a picture.
+//!
+//! Called by `face`: an alignment is a similarity between landmarks and a model's template, a box crop is a scaling. All
+//! coordinates here are *pixel centres* (pixel `i` lies at `i`, as in OpenCV's `warpAffine`), because the templates and the
+//! models were made with that convention. Perspective is left out. Source of the least-squares similarity: Umeyama, "Least-
+//! squares estimation of transformation parameters between two point patterns", IEEE TPAMI 13 (1991), without its reflections.
+
+use super::Image;
+
+/// Largest side of a box whose sum of 8-bit values fits into 32 bits (4096² · 255 < 2³²).
+const MAX_BOX_PX: usize = 4096;
+
+/// An affine map: `x' = m[0][0]·x + m[0][1]·y + m[0][2]`, `y' = m[1][0]·x + m[1][1]·y + m[1][2]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Affine {
+    pub m: [[f64; 3]; 2],
+}
+
+impl Affine {
+    /// The map that changes nothing.
+    pub const IDENTITY: Self = Self { m: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]] };
+
+    /// Where a point goes.
+    pub fn apply(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+        let [a, b] = &self.m;
+        [a[0] * x + a[1] * y + a[2], b[0] * x + b[1] * y + b[2]]
+    }
+
+    /// The map that applies `self` first and `next` to its result.
+    pub fn then(&self, next: &Self) -> Self {
+        let origin = next.apply([self.m[0][2], self.m[1][2]]);
+        let linear =
+            |row: usize, column: usize| next.m[row][0] * self.m[0][column] + next.m[row][1] * self.m[1][column];
+        Self { m: [[linear(0, 0), linear(0, 1), origin[0]], [linear(1, 0), linear(1, 1), origin[1]]] }
+    }
+
+    /// Factor by which areas grow; negative for a map that mirrors.
+    pub fn determinant(&self) -> f64 {
+        self.m[0][0] * self.m[1][1] - self.m[0][1] * self.m[1][0]
+    }
+
+    /// The map that undoes this one. `None` if this one squeezes the plane to a line or a point, or holds numbers that are not
+    /// finite.
+    pub fn invert(&self) -> Option<Self> {
+        let [[a, b, tx], [c, d, ty]] = self.m;
+        let scale = 1.0 / self.determinant();
+        let inverse = Self {
+            m: [[d * scale, -b * scale, (b * ty - d * tx) * scale], [-c * scale, a * scale, (c * tx - a * ty) * scale]],
+        };
+        inverse.m.iter().flatten().all(|value| value.is_finite()).then_some(inverse)
+    }
+}
+
+/// The turning, uniform scaling and shift that brings `src` closest to `dst` in the sum of squared distances. Points with one
+/// index belong together. `None` if there are no points, the counts differ, all of `src` coincide, or a number is not finite.
+pub fn similarity_from_points(src: &[[f64; 2]], dst: &[[f64; 2]]) -> Option<Affine> {
+    if src.is_empty() || src.len() != dst.len() {
+        return None;
+    }
+    let mean = |points: &[[f64; 2]]| {
+        let sum = points.iter().fold([0.0, 0.0], |sum, point| [sum[0] + point[0], sum[1] + point[1]]);
+        [sum[0] / points.len() as f64, sum[1] / points.len() as f64]
+    };
+    let (src_mean, dst_mean) = (mean(src), mean(dst));
+    // As complex numbers the map is dst = z · src + t, and least squares gives z = Σ conj(a)·b / Σ |a|² for centred a and b.
+    let (mut real, mut imaginary, mut norm) = (0.0, 0.0, 0.0);
+    for (s, d) in src.iter().zip(dst) {
+        let a = [s[0] - src_mean[0], s[1] - src_mean[1]];
+        let b = [d[0] - dst_mean[0], d[1] - dst_mean[1]];
+        real += a[0] * b[0] + a[1] * b[1];
+        imaginary += a[0] * b[1] - a[1] * b[0];
+        norm += a[0] * a[0] + a[1] * a[1];
+    }
+    let (p, q) = (real / norm, imaginary / norm);
+    let shift = [dst_mean[0] - p * src_mean[0] + q * src_mean[1], dst_mean[1] - q * src_mean[0] - p * src_mean[1]];
+    let affine = Affine { m: [[p, -q, shift[0]], [q, p, shift[1]]] };
+    affine.m.iter().flatten().all(|value| value.is_finite()).then_some(affine)
+}
+
+/// How [`warp`] reads the source where the crop is smaller than what it shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sampling {
+    /// Averages over about the area of a crop pixel: no aliasing.
+    #[default]
+    Area,
+    /// The four nearest pixels whatever the scale, as OpenCV's `INTER_LINEAR`; for models that were trained on such crops.
+    Bilinear,
+}
+
+/// Cuts a crop of `[width, height]` pixels out of `source`. `dst_to_src` maps pixel centres of the crop to pixel centres of
+/// the source. Outside the source its nearest border pixel is repeated.
+///
+/// With [`Sampling::Area`] and a reduction by `s` (square root of the determinant) above 1, each crop pixel is the mean of
+/// 2 × 2 bilinear readings; above 3 the part of the source that is seen is first averaged over boxes of `round(s / 2)` pixels,
+/// so that the readings lie half a pixel to one and a half pixels apart. The work is bounded by the size of the source and of
+/// the crop, whatever the map.
+///
+/// # Panics
+/// If the source has no pixels.
+pub fn warp(source: &Image, dst_to_src: &Affine, [width, height]: [u32; 2], sampling: Sampling) -> Image {
+    assert!(source.width > 0 && source.height > 0, "cutting out of nothing");
+    let reduction = dst_to_src.determinant().abs().sqrt();
+    let averages = sampling == Sampling::Area && reduction > 1.0;
+    let box_px = if averages { (reduction / 2.0).round() as usize } else { 1 };
+    let box_px = box_px.min(MAX_BOX_PX).min(source.width.max(source.height) as usize);
+    if box_px <= 1 {
+        let whole = Level {
+            rgb: &source.rgb,
+            left: 0,
+            top: 0,
+            columns: source.width as usize,
+            rows: source.height as usize,
+            max_x: f64::from(source.width - 1),
+            max_y: f64::from(source.height - 1),
+        };
+        return if averages {
+            Image::build(width, height, |rgb| sample::<2>(&whole, dst_to_src, width as usize, rgb))
+        } else {
+            Image::build(width, height, |rgb| sample::<1>(&whole, dst_to_src, width as usize, rgb))
+        };
+    }
+
+    // Box (i, j) covers the source pixels from i · box_px on, so its centre lies at i · box_px + (box_px − 1) / 2.
+    let k = box_px as f64;
+    let to_level = Affine { m: [[1.0 / k, 0.0, (1.0 - k) / (2.0 * k)], [0.0, 1.0 / k, (1.0 - k) / (2.0 * k)]] };
+    let dst_to_level = dst_to_src.then(&to_level);
+    // The outermost readings lie a quarter of a crop pixel beyond the outermost centres.
+    let (right, bottom) = (f64::from(width) - 0.75, f64::from(height) - 0.75);
+    let corners = [[-0.25, -0.25], [right, -0.25], [-0.25, bottom], [right, bottom]];
+    let corners = corners.map(|corner| dst_to_level.apply(corner));
+    // The range of boxes that the crop sees along one axis, cut to those that exist.
+    let seen = |axis: usize, side: u32| {
+        let last = (side as usize).div_ceil(box_px) - 1;
+        let low = corners.iter().map(|corner| corner[axis]).fold(f64::INFINITY, f64::min);
+        let high = corners.iter().map(|corner| corner[axis]).fold(f64::NEG_INFINITY, f64::max);
+        // Casts of f64 saturate, and a number that is not one becomes 0.
+        let first = (low.floor() as usize).min(last);
+        let end = (high.floor() as usize).saturating_add(1).min(last).max(first);
+        (first, end - first + 1, last as f64)
+    };
+    let ((left, columns, max_x), (top, rows, max_y)) = (seen(0, source.width), seen(1, source.height));
+    let averaged = average_boxes(source, box_px, [left, top], [columns, rows]);
+    let level = Level { rgb: &averaged, left, top, columns, rows, max_x, max_y };
+    Image::build(width, height, |rgb| sample::<2>(&level, &dst_to_level, width as usize, rgb))
+}
+
+/// A grid of RGB pixels of which a window `[rows, columns, 3]` from (`left`, `top`) on is at hand; the whole grid reaches from 0
+/// to (`max_x`, `max_y`).
+struct Level<'a> {
+    rgb: &'a [u8],
+    left: usize,
+    top: usize,
+    columns: usize,
+    rows: usize,
+    max_x: f64,
+    max_y: f64,
+}
+
+/// Averages `size` boxes of `box_px × box_px` pixels from box `first` on; the last ones may be cut off by the border.
+fn average_boxes(source: &Image, box_px: usize, first: [usize; 2], size: [usize; 2]) -> Vec<u8> {
+    let (width, height) = (source.width as usize, source.height as usize);
+    let (start_x, end_x) = (first[0] * box_px, ((first[0] + size[0]) * box_px).min(width));
+    let mut averaged = Vec::with_capacity(size[0] * size[1] * 3);
+    let mut sums = vec![[0u32; 3]; size[0]];
+    for box_y in first[1]..first[1] + size[1] {
+        let (start_y, end_y) = (box_y * box_px, ((box_y + 1) * box_px).min(height));
+        sums.fill([0; 3]);
+        for y in start_y..end_y {
+            let row = &source.rgb[(y * width + start_x) * 3..(y * width + end_x) * 3];
+            for (sum, pixels) in sums.iter_mut().zip(row.chunks(box_px * 3)) {
+                for pixel in pixels.chunks_exact(3) {
+                    sum[0] += u32::from(pixel[0]);
+                    sum[1] += u32::from(pixel[1]);
+                    sum[2] += u32::from(pixel[2]);
+                }
+            }
+        }
+        for (index, sum) in sums.iter().enumerate() {
+            let columns = (end_x - start_x - index * box_px).min(box_px);
+            let count = (columns * (end_y - start_y)) as u64;
+            averaged.extend(sum.map(|sum| ((u64::from(sum) + count / 2) / count) as u8));
+        }
+    }
+    averaged
+}
+
+/// Writes a crop with rows of `width` pixels. Each is the mean of `N × N` bilinear readings of `level` at `dst_to_level`, spread
+/// evenly over the crop pixel.
+fn sample<const N: usize>(level: &Level, dst_to_level: &Affine, width: usize, out: &mut [u8]) {
+    // Weights are whole numbers of 1/1024: four sums of 255 · 2²⁰ fit into 32 bits, and the error stays below a quarter of a
+    // grey step.
+    const BITS: u32 = 10;
+    const ONE: f64 = (1 << BITS) as f64;
+    // Splits a coordinate into the pixel before it, the pixel after it and the weight of the latter.
+    let split = |coordinate: f64, max: f64, first: usize, count: usize| {
+        let clamped = coordinate.clamp(0.0, max);
+        let whole = clamped as usize;
+        let before = whole.saturating_sub(first).min(count - 1);
+        (before, (before + 1).min(count - 1), ((clamped - whole as f64) * ONE + 0.5) as u32)
+    };
+    let offset = |index: usize| (index as f64 + 0.5) / N as f64 - 0.5;
+    let readings = (N * N) as u32;
+    for (y, row) in out.chunks_exact_mut(width.max(1) * 3).enumerate() {
+        for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
+            let mut sums = [0u32; 3];
+            for reading in 0..N * N {
+                let point = [x as f64 + offset(reading % N), y as f64 + offset(reading / N)];
+                let [sx, sy] = dst_to_level.apply(point);
+                let (x0, x1, wx) = split(sx, level.max_x, level.left, level.columns);
+                let (y0, y1, wy) = split(sy, level.max_y, level.top, level.rows);
+                let at = |x: usize, y: usize| (y * level.columns + x) * 3;
+                let corners = [at(x0, y0), at(x1, y0), at(x0, y1), at(x1, y1)];
+                let corners = corners.map(|at| &level.rgb[at..at + 3]);
+                for (channel, sum) in sums.iter_mut().enumerate() {
+                    let [a, b, c, d] = corners.map(|corner| u32::from(corner[channel]));
+                    let top = (a << BITS) + b * wx - a * wx;
+                    let bottom = (c << BITS) + d * wx - c * wx;
+                    *sum += (top << BITS) + bottom * wy - top * wy;
+                }
+            }
+            let divisor = readings << (2 * BITS);
+            for (channel, sum) in sums.into_iter().enumerate() {
+                pixel[channel] = ((sum + divisor / 2) / divisor) as u8;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A smooth picture with detail of about `period` pixels.
+    fn waves(width: u32, height: u32, period: f64) -> Image {
+        Image::build(width, height, |rgb| {
+            for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+                let (x, y) = ((i % width as usize) as f64, (i / width as usize) as f64);
+                for (channel, byte) in pixel.iter_mut().enumerate() {
+                    let phase = (x * 0.8 + y * 0.6 + x * y * 0.001) / period * std::f64::consts::TAU + channel as f64;
+                    *byte = (127.5 + 120.0 * phase.sin()).round() as u8;
+                }
+            }
+        })
+    }
+
+    fn similarity(scale: f64, degrees: f64, shift: [f64; 2]) -> Affine {
+        let (sin, cos) = degrees.to_radians().sin_cos();
+        Affine { m: [[scale * cos, -scale * sin, shift[0]], [scale * sin, scale * cos, shift[1]]] }
+    }
+
+    /// Bilinear reading in plain f64, border repeated.
+    fn bilinear(source: &Image, [x, y]: [f64; 2]) -> [f64; 3] {
+        let (max_x, max_y) = (f64::from(source.width - 1), f64::from(source.height - 1));
+        let (x, y) = (x.clamp(0.0, max_x), y.clamp(0.0, max_y));
+        let (x0, y0) = (x.floor(), y.floor());
+        let at = |x: f64, y: f64| source.pixel(x.min(max_x) as u32, y.min(max_y) as u32).map(f64::from);
+        let mix = |a: [f64; 3], b: [f64; 3], t: f64| std::array::from_fn(|i| a[i] * (1.0 - t) + b[i] * t);
+        let top = mix(at(x0, y0), at(x0 + 1.0, y0), x - x0);
+        let bottom = mix(at(x0, y0 + 1.0), at(x0 + 1.0, y0 + 1.0), x - x0);
+        mix(top, bottom, y - y0)
+    }
+
+    /// The exact way to avoid aliasing, at the cost of 16 × 16 readings for each crop pixel.
+    fn supersampled(source: &Image, map: &Affine, x: u32, y: u32) -> [f64; 3] {
+        const N: i32 = 16;
+        let mut sum = [0.0; 3];
+        for i in 0..N * N {
+            let offset = |i: i32| (f64::from(i) + 0.5) / f64::from(N) - 0.5;
+            let point = map.apply([f64::from(x) + offset(i % N), f64::from(y) + offset(i / N)]);
+            let value = bilinear(source, point);
+            sum = std::array::from_fn(|channel| sum[channel] + value[channel] / f64::from(N * N));
+        }
+        sum
+    }
+
+    #[test]
+    fn bilinear_sampling_agrees_with_a_plain_reference() {
+        let source = waves(61, 47, 9.0);
+        for map in [Affine::IDENTITY, similarity(0.37, 20.0, [3.3, -4.1]), similarity(1.2, -130.0, [55.0, 40.5])] {
+            let crop = warp(&source, &map, [40, 30], Sampling::Bilinear);
+            for y in 0..30 {
+                for x in 0..40 {
+                    let expected = bilinear(&source, map.apply([x.into(), y.into()]));
+                    for (channel, expected) in expected.into_iter().enumerate() {
+                        let got = f64::from(crop.pixel(x, y)[channel]);
+                        assert!((got - expected).abs() <= 0.75, "{map:?} {x},{y}: {got} for {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn area_sampling_is_close_to_the_exact_average_at_any_reduction() {
+        // Waves of about six crop pixels and 240 grey steps.
+        for scale in [1.01, 1.4, 1.6, 2.0, 2.5, 2.9, 3.3, 5.0, 7.7] {
+            let source = waves(440, 440, 9.0 * scale);
+            let map = similarity(scale, 15.0, [90.0, 20.0]);
+            let crop = warp(&source, &map, [40, 40], Sampling::Area);
+            let (mut worst, mut sum) = (0.0f64, 0.0);
+            for y in 0..40 {
+                for x in 0..40 {
+                    for (channel, expected) in supersampled(&source, &map, x, y).into_iter().enumerate() {
+                        let error = (f64::from(crop.pixel(x, y)[channel]) - expected).abs();
+                        worst = worst.max(error);
+                        sum += error / 4800.0;
+                    }
+                }
+            }
+            assert!(worst <= 6.0 && sum <= 2.5, "reduction {scale}: worst {worst:.2}, mean {sum:.2}");
+        }
+    }
+
+    #[test]
+    fn a_fine_checkerboard_becomes_grey_and_does_not_alias() {
+        let source = Image::build(512, 512, |rgb| {
+            for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+                pixel.fill(255 * ((i % 512 + i / 512) % 2) as u8);
+            }
+        });
+        let crop = warp(&source, &similarity(4.3, 7.0, [30.0, 10.0]), [80, 80], Sampling::Area);
+        assert!(crop.rgb.iter().all(|value| (112..=144).contains(value)));
+    }
+
+    #[test]
+    fn a_whole_reduction_averages_exactly_the_boxes() {
+        let source = waves(64, 48, 5.0);
+        // Crop pixel i shows the source pixels 4i..4i + 4, whose centre lies at 4i + 1.5: the mean of four boxes of 2 × 2.
+        let crop = warp(&source, &Affine { m: [[4.0, 0.0, 1.5], [0.0, 4.0, 1.5]] }, [16, 12], Sampling::Area);
+        for (x, y) in [(0, 0), (15, 11), (7, 3)] {
+            let sum: u32 = (0..16).map(|i| u32::from(source.pixel(x * 4 + i % 4, y * 4 + i / 4)[0])).sum();
+            assert!((f64::from(crop.pixel(x, y)[0]) - f64::from(sum) / 16.0).abs() <= 1.0);
+        }
+    }
+
+    #[test]
+    fn outside_the_source_the_border_is_repeated() {
+        let source = waves(50, 40, 11.0);
+        for (scale, sampling) in [(1.0, Sampling::Bilinear), (1.0, Sampling::Area), (5.0, Sampling::Area)] {
+            let far = warp(&source, &similarity(scale, 0.0, [-5000.0, -5000.0]), [6, 6], sampling);
+            assert!(far.rgb.chunks_exact(3).all(|pixel| pixel == &far.rgb[..3]));
+        }
+        let far = warp(&source, &similarity(1.0, 0.0, [900.0, 900.0]), [6, 6], Sampling::Area);
+        assert_eq!(far.pixel(3, 3), source.pixel(49, 39));
+    }
+
+    #[test]
+    fn hopeless_maps_give_a_picture_and_no_panic() {
+        let source = waves(50, 40, 11.0);
+        for value in [0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300] {
+            for sampling in [Sampling::Area, Sampling::Bilinear] {
+                let crop = warp(&source, &Affine { m: [[value; 3]; 2] }, [5, 5], sampling);
+                assert_eq!((crop.width, crop.height, crop.rgb.len()), (5, 5, 75));
+                warp(&source, &Affine { m: [[value, 0.0, 1.0], [0.0, value, 1.0]] }, [5, 5], sampling);
+            }
+        }
+    }
+
+    #[test]
+    fn five_points_on_a_template_give_the_similarity_between_them() {
+        let template =
+            [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]];
+        let known = similarity(3.7, 33.0, [210.0, -40.0]);
+        let found =
+            similarity_from_points(&template, &template.map(|point| known.apply(point))).expect("distinct points");
+        for (found, known) in found.m.iter().flatten().zip(known.m.iter().flatten()) {
+            assert!((found - known).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn points_that_say_nothing_give_no_similarity() {
+        assert_eq!(similarity_from_points(&[], &[]), None);
+        assert_eq!(similarity_from_points(&[[1.0, 2.0]; 5], &[[3.0, 4.0]; 5]), None);
+        assert_eq!(similarity_from_points(&[[1.0, 2.0], [f64::NAN, 1.0]], &[[3.0, 4.0], [0.0, 0.0]]), None);
+        assert_eq!(similarity_from_points(&[[1.0, 2.0]], &[[3.0, 4.0], [0.0, 0.0]]), None);
+        assert_eq!(Affine { m: [[1.0, 2.0, 0.0], [2.0, 4.0, 0.0]] }.invert(), None);
+    }
+
+    fn close(a: [f64; 2], b: [f64; 2]) -> bool {
+        (a[0] - b[0]).abs() < 1e-6 && (a[1] - b[1]).abs() < 1e-6
+    }
+
+    proptest! {
+        #[test]
+        fn inverting_and_composing_undo_each_other(
+            scale in 0.05f64..20.0, degrees in -180.0f64..180.0, shift in prop::array::uniform2(-1e3f64..1e3), point in prop::array::uniform2(-1e3f64..1e3),
+        ) {
+            let map = similarity(scale, degrees, shift);
+            let back = map.invert().expect("a similarity can be undone");
+            prop_assert!(close(back.apply(map.apply(point)), point));
+            prop_assert!(close(map.then(&back).apply(point), point));
+            let other = similarity(1.3, 40.0, [5.0, 6.0]);
+            prop_assert!(close(map.then(&other).apply(point), other.apply(map.apply(point))));
+        }
+
+        #[test]
+        fn no_other_similarity_fits_noisy_points_better(
+            points in prop::collection::vec((prop::array::uniform2(-50.0f64..50.0), prop::array::uniform2(-50.0f64..50.0)), 3..8),
+            nudge in prop::array::uniform4(-0.05f64..0.05),
+        ) {
+            let (src, dst): (Vec<_>, Vec<_>) = points.into_iter().unzip();
+            prop_assume!(src.iter().any(|point| !close(*point, src[0])));
+            let best = similarity_from_points(&src, &dst).expect("distinct points");
+            let cost = |map: &Affine| -> f64 {
+                src.iter().zip(&dst).map(|(s, d)| { let m = map.apply(*s); (m[0] - d[0]).powi(2) + (m[1] - d[1]).powi(2) }).sum()
+            };
+            let [[p, _, tx], [q, _, ty]] = best.m;
+            let (p, q) = (p + nudge[0], q + nudge[1]);
+            let other = Affine { m: [[p, -q, tx + nudge[2]], [q, p, ty + nudge[3]]] };
+            prop_assert!(cost(&best) <= cost(&other) + 1e-9);
+        }
+    }
+}
