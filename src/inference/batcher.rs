@@ -1,0 +1,441 @@
+//! One bounded queue per model, from which worker threads take batches.
+//!
+//! [`Batcher`] is what `face/` calls through the [`Model`] trait. It knows no model: it sees tensors that may share a batch
+//! when their shapes are equal, and a [`BatchRunner`] per worker. Workers take from the queue directly, without a task in
+//! between: a request costs one hop to the worker and one back. Left out: choosing the limits (`registry`), running the
+//! graph (`session`).
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{Model, Outputs, RequestContext, Tensor};
+use crate::error::Error;
+
+/// Runs a batch. Owned by one worker thread.
+pub trait BatchRunner: Send {
+    /// Runs the model once on inputs of equal shape and gives the outputs of each, in order.
+    ///
+    /// # Errors
+    /// What went wrong, for the journal.
+    fn run_batch(&mut self, inputs: &[Tensor]) -> Result<Vec<Outputs>, String>;
+}
+
+/// The bounds of one queue.
+#[derive(Debug, Clone, Copy)]
+pub struct BatcherLimits {
+    /// Most inputs in one run, at least 1.
+    pub max_batch: usize,
+    /// How long the first input of a batch may wait for others. Zero takes what is there: batches then form by themselves
+    /// while the workers are busy, and an idle model adds no delay.
+    pub max_delay: Duration,
+    /// Most inputs waiting; one more is refused.
+    pub max_queued: usize,
+}
+
+/// Counters since the start, for status and metrics.
+#[derive(Debug, Default)]
+pub struct BatcherCounters {
+    runs: AtomicU64,
+    items: AtomicU64,
+    run_ns: AtomicU64,
+}
+
+/// A snapshot of a queue and its counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatcherStatus {
+    pub queued: usize,
+    pub runs: u64,
+    pub items: u64,
+    pub run_time: Duration,
+}
+
+struct Entry {
+    input: Tensor,
+    context: Arc<RequestContext>,
+    queued_at: Instant,
+    reply: oneshot::Sender<Result<Outputs, Error>>,
+}
+
+struct Queue {
+    entries: VecDeque<Entry>,
+    closed: bool,
+}
+
+struct Shared {
+    limits: BatcherLimits,
+    queue: Mutex<Queue>,
+    /// Signalled on every new entry and on closing.
+    changed: Condvar,
+    counters: BatcherCounters,
+}
+
+/// A model's queue with its workers. Dropping it finishes what is queued and joins the workers.
+pub struct Batcher {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Batcher {
+    /// Starts one worker thread for each runner.
+    ///
+    /// # Errors
+    /// If the system gives no more threads.
+    pub fn start(name: &str, runners: Vec<Box<dyn BatchRunner>>, limits: BatcherLimits) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            limits,
+            queue: Mutex::new(Queue { entries: VecDeque::new(), closed: false }),
+            changed: Condvar::new(),
+            counters: BatcherCounters::default(),
+        });
+        let workers = runners
+            .into_iter()
+            .enumerate()
+            .map(|(index, mut runner)| {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
+                    while let Some(batch) = shared.next_batch() {
+                        shared.run(runner.as_mut(), batch);
+                    }
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { shared, workers })
+    }
+
+    pub fn status(&self) -> BatcherStatus {
+        let counters = &self.shared.counters;
+        BatcherStatus {
+            queued: self.shared.lock().entries.len(),
+            runs: counters.runs.load(Ordering::Relaxed),
+            items: counters.items.load(Ordering::Relaxed),
+            run_time: Duration::from_nanos(counters.run_ns.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Model for Batcher {
+    fn run(&self, input: Tensor, context: &Arc<RequestContext>) -> Result<Outputs, Error> {
+        let now = Instant::now();
+        context.check(now)?;
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut queue = self.shared.lock();
+            if queue.entries.len() >= self.shared.limits.max_queued {
+                drop(queue);
+                return Err(Error::Overloaded { retry_after: self.shared.expected_wait() });
+            }
+            queue.entries.push_back(Entry { input, context: Arc::clone(context), queued_at: now, reply });
+        }
+        // All, not one: a worker that is filling a batch of another shape must not swallow the only wake-up.
+        self.shared.changed.notify_all();
+        answer.blocking_recv().unwrap_or_else(|_| Err(Error::internal("the model's worker has ended")))
+    }
+}
+
+impl Drop for Batcher {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of its runner, so there is nothing to hear from it.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // No code that can panic runs under the lock; the queue is whole even if the mutex says otherwise.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Mean run time × runs that stand in the queue: what a refused caller should wait.
+    fn expected_wait(&self) -> Duration {
+        let runs = self.counters.runs.load(Ordering::Relaxed).max(1);
+        let mean = Duration::from_nanos(self.counters.run_ns.load(Ordering::Relaxed) / runs);
+        let batches = self.limits.max_queued.div_ceil(self.limits.max_batch.max(1));
+        (mean * u32::try_from(batches).unwrap_or(u32::MAX)).max(Duration::from_millis(10))
+    }
+
+    /// Blocks until there is work; `None` once the queue is closed and empty.
+    fn next_batch(&self) -> Option<Vec<Entry>> {
+        let mut queue = self.lock();
+        loop {
+            if let Some(first) = queue.pop_live() {
+                return Some(self.fill_batch(queue, first));
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Adds entries of the same shape until the batch is full or the first entry has waited long enough.
+    fn fill_batch(&self, mut queue: MutexGuard<'_, Queue>, first: Entry) -> Vec<Entry> {
+        let until = first.queued_at + self.limits.max_delay;
+        let mut batch = vec![first];
+        loop {
+            queue.take_alike(&mut batch, self.limits.max_batch);
+            let now = Instant::now();
+            if batch.len() >= self.limits.max_batch || now >= until || queue.closed {
+                return batch;
+            }
+            queue = self.changed.wait_timeout(queue, until - now).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn run(&self, runner: &mut dyn BatchRunner, batch: Vec<Entry>) {
+        let mut inputs = Vec::with_capacity(batch.len());
+        let mut replies = Vec::with_capacity(batch.len());
+        for entry in batch {
+            inputs.push(entry.input);
+            replies.push(entry.reply);
+        }
+        let started = Instant::now();
+        // A panic in the runner must end these requests and no others.
+        let result = catch_unwind(AssertUnwindSafe(|| runner.run_batch(&inputs)))
+            .unwrap_or_else(|_| Err("the model run panicked".into()))
+            .and_then(|outputs| {
+                if outputs.len() == inputs.len() {
+                    Ok(outputs)
+                } else {
+                    Err(format!("{} inputs gave {} outputs", inputs.len(), outputs.len()))
+                }
+            });
+        let elapsed = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.runs.fetch_add(1, Ordering::Relaxed);
+        self.counters.items.fetch_add(inputs.len() as u64, Ordering::Relaxed);
+        self.counters.run_ns.fetch_add(elapsed, Ordering::Relaxed);
+        // A failed send means that the caller has gone, which is fine.
+        match result {
+            Ok(outputs) => {
+                for (reply, outputs) in replies.into_iter().zip(outputs) {
+                    let _ = reply.send(Ok(outputs));
+                }
+            }
+            Err(detail) => {
+                for reply in replies {
+                    let _ = reply.send(Err(Error::internal(detail.clone())));
+                }
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// The oldest entry that somebody still waits for; the dead ones before it are answered and dropped.
+    fn pop_live(&mut self) -> Option<Entry> {
+        while let Some(entry) = self.entries.pop_front() {
+            if let Some(entry) = live(entry) {
+                return Some(entry);
+            }
+        }
+        None
+    }
+
+    /// Moves the oldest entries of the batch's shape into the batch.
+    fn take_alike(&mut self, batch: &mut Vec<Entry>, max_batch: usize) {
+        let mut index = 0;
+        while batch.len() < max_batch && index < self.entries.len() {
+            if self.entries[index].input.shape == batch[0].input.shape {
+                batch.extend(self.entries.remove(index).and_then(live));
+            } else {
+                index += 1;
+            }
+        }
+    }
+}
+
+/// Answers and drops an entry whose request has ended.
+fn live(entry: Entry) -> Option<Entry> {
+    match entry.context.check(Instant::now()) {
+        Ok(()) => Some(entry),
+        Err(ended) => {
+            let _ = entry.reply.send(Err(ended));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Announces each batch, waits for leave, then answers with the first value of each input.
+    struct Gated {
+        batches: mpsc::Sender<Vec<f32>>,
+        leave: mpsc::Receiver<()>,
+    }
+
+    impl BatchRunner for Gated {
+        fn run_batch(&mut self, inputs: &[Tensor]) -> Result<Vec<Outputs>, String> {
+            self.batches.send(inputs.iter().map(|input| input.data[0]).collect()).unwrap();
+            self.leave.recv().unwrap();
+            if inputs.iter().any(|input| input.data[0] < 0.0) {
+                panic!("negative input");
+            }
+            Ok(inputs.iter().map(|input| vec![("out".into(), input.clone())]).collect())
+        }
+    }
+
+    struct Rig {
+        batcher: Arc<Batcher>,
+        batches: mpsc::Receiver<Vec<f32>>,
+        leave: mpsc::Sender<()>,
+    }
+
+    fn rig(max_batch: usize, max_queued: usize) -> Rig {
+        let (batches_in, batches) = mpsc::channel();
+        let (leave, leave_out) = mpsc::channel();
+        let runner = Gated { batches: batches_in, leave: leave_out };
+        let limits = BatcherLimits { max_batch, max_delay: Duration::ZERO, max_queued };
+        let batcher = Batcher::start("test", vec![Box::new(runner)], limits).unwrap();
+        Rig { batcher: Arc::new(batcher), batches, leave }
+    }
+
+    impl Rig {
+        /// Asks from a thread of its own and returns once the entry stands in the queue behind `queued` others.
+        fn ask(&self, value: f32, shape: usize, context: Arc<RequestContext>) -> JoinHandle<Result<Outputs, Error>> {
+            let before = self.batcher.status().queued;
+            let batcher = Arc::clone(&self.batcher);
+            let asked = std::thread::spawn(move || {
+                batcher.run(Tensor { shape: vec![shape], data: vec![value; shape] }, &context)
+            });
+            while self.batcher.status().queued == before && !asked.is_finished() {
+                std::thread::yield_now();
+            }
+            asked
+        }
+
+        /// Occupies the worker, so that what is asked next has to queue.
+        fn occupy(&self) -> JoinHandle<Result<Outputs, Error>> {
+            let batcher = Arc::clone(&self.batcher);
+            let asked =
+                std::thread::spawn(move || batcher.run(Tensor { shape: vec![1], data: vec![0.0] }, &Arc::default()));
+            assert_eq!(self.batches.recv().unwrap(), [0.0]);
+            asked
+        }
+    }
+
+    fn first(answer: JoinHandle<Result<Outputs, Error>>) -> f32 {
+        answer.join().unwrap().unwrap()[0].1.data[0]
+    }
+
+    #[test]
+    fn what_queues_behind_a_busy_worker_becomes_one_batch_and_answers_go_to_their_callers() {
+        let rig = rig(4, 16);
+        let busy = rig.occupy();
+        let asked: Vec<_> = (1..=5).map(|value| rig.ask(value as f32, 1, Arc::default())).collect();
+        rig.leave.send(()).unwrap();
+        assert_eq!(rig.batches.recv().unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        rig.leave.send(()).unwrap();
+        assert_eq!(rig.batches.recv().unwrap(), [5.0]);
+        rig.leave.send(()).unwrap();
+        assert_eq!(first(busy), 0.0);
+        let answers: Vec<_> = asked.into_iter().map(first).collect();
+        assert_eq!(answers, [1.0, 2.0, 3.0, 4.0, 5.0]);
+        let status = rig.batcher.status();
+        assert_eq!((status.runs, status.items, status.queued), (3, 6, 0));
+    }
+
+    #[test]
+    fn only_equal_shapes_share_a_batch() {
+        let rig = rig(4, 16);
+        let busy = rig.occupy();
+        let asked = [rig.ask(1.0, 1, Arc::default()), rig.ask(2.0, 2, Arc::default()), rig.ask(3.0, 1, Arc::default())];
+        for _ in 0..3 {
+            rig.leave.send(()).unwrap();
+        }
+        assert_eq!(rig.batches.recv().unwrap(), [1.0, 3.0]);
+        assert_eq!(rig.batches.recv().unwrap(), [2.0]);
+        first(busy);
+        assert_eq!(asked.map(first), [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn entries_whose_caller_left_or_whose_deadline_passed_are_never_run() {
+        let rig = rig(4, 16);
+        let busy = rig.occupy();
+        let gone = Arc::new(RequestContext::default());
+        let left = rig.ask(1.0, 1, Arc::clone(&gone));
+        let late = Arc::new(RequestContext::new(Some(Instant::now() + Duration::from_millis(50))));
+        let late = rig.ask(2.0, 1, late);
+        let wanted = rig.ask(3.0, 1, Arc::default());
+        gone.cancel();
+        std::thread::sleep(Duration::from_millis(60));
+        rig.leave.send(()).unwrap();
+        assert_eq!(rig.batches.recv().unwrap(), [3.0]);
+        rig.leave.send(()).unwrap();
+        first(busy);
+        assert_eq!(first(wanted), 3.0);
+        assert!(matches!(left.join().unwrap(), Err(Error::Cancelled)));
+        assert!(matches!(late.join().unwrap(), Err(Error::DeadlineExceeded)));
+    }
+
+    #[test]
+    fn a_full_queue_refuses_at_once() {
+        let rig = rig(1, 1);
+        let busy = rig.occupy();
+        let queued = rig.ask(1.0, 1, Arc::default());
+        let refused = rig.ask(2.0, 1, Arc::default()).join().unwrap();
+        assert!(matches!(refused, Err(Error::Overloaded { retry_after }) if retry_after >= Duration::from_millis(10)));
+        rig.leave.send(()).unwrap();
+        rig.leave.send(()).unwrap();
+        first(busy);
+        assert_eq!(first(queued), 1.0);
+    }
+
+    #[test]
+    fn a_panic_in_a_run_ends_its_requests_and_no_others() {
+        let rig = rig(1, 16);
+        rig.leave.send(()).unwrap();
+        rig.leave.send(()).unwrap();
+        let failed = rig.ask(-1.0, 1, Arc::default()).join().unwrap();
+        assert!(matches!(failed, Err(Error::Internal { .. })));
+        assert_eq!(first(rig.ask(1.0, 1, Arc::default())), 1.0);
+    }
+
+    #[test]
+    fn a_delay_lets_a_batch_fill_and_a_full_batch_does_not_wait() {
+        let (batches_in, batches) = mpsc::channel();
+        let (leave, leave_out) = mpsc::channel();
+        let runner = Gated { batches: batches_in, leave: leave_out };
+        // The test would take a minute if a full batch waited.
+        let limits = BatcherLimits { max_batch: 2, max_delay: Duration::from_secs(60), max_queued: 4 };
+        let batcher = Arc::new(Batcher::start("test", vec![Box::new(runner)], limits).unwrap());
+        leave.send(()).unwrap();
+        let asked: Vec<_> = (1..=2)
+            .map(|value| {
+                let batcher = Arc::clone(&batcher);
+                std::thread::spawn(move || {
+                    batcher.run(Tensor { shape: vec![1], data: vec![value as f32] }, &Arc::default())
+                })
+            })
+            .collect();
+        let mut batch = batches.recv().unwrap();
+        batch.sort_by(f32::total_cmp);
+        assert_eq!(batch, [1.0, 2.0]);
+        asked.into_iter().for_each(|asked| {
+            asked.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn dropping_the_batcher_answers_what_is_queued() {
+        let Rig { batcher, batches, leave } = rig(1, 4);
+        leave.send(()).unwrap();
+        let answer = batcher.run(Tensor { shape: vec![1], data: vec![7.0] }, &Arc::default()).unwrap();
+        assert_eq!(answer[0].1.data, [7.0]);
+        drop(batcher);
+        assert_eq!(batches.try_iter().count(), 1);
+    }
+}

@@ -1,0 +1,69 @@
+//! Model runs behind one small seam.
+//!
+//! `face/` and `document/` see [`Model`] and nothing else: they hand in one input without its batch dimension and get the
+//! outputs of that input back. Behind the seam a bounded queue gathers inputs into batches (`batcher`), and worker threads
+//! that own ONNX Runtime sessions run them (`session`, the only place that names `ort`). Tests put a closure behind the seam.
+
+pub mod batcher;
+pub mod provider;
+pub mod registry;
+pub mod session;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::error::Error;
+
+/// A dense `f32` array in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Sizes of the dimensions, outermost first, without the batch dimension.
+    pub shape: Vec<usize>,
+    /// `shape.iter().product()` values.
+    pub data: Vec<f32>,
+}
+
+/// The named outputs of a model for one input, in the order of the model.
+pub type Outputs = Vec<(std::sync::Arc<str>, Tensor)>;
+
+/// What a queued piece of work knows of the request that it belongs to.
+#[derive(Debug, Default)]
+pub struct RequestContext {
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+    cancelled: AtomicBool,
+}
+
+impl RequestContext {
+    /// A context with a deadline, or without one.
+    pub fn new(deadline: Option<Instant>) -> Self {
+        Self { deadline, cancelled: AtomicBool::new(false) }
+    }
+
+    /// Says that nobody waits for the answer any more; queued work of this request is dropped.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// [`Error::Cancelled`] or [`Error::DeadlineExceeded`] when work for this request has become pointless.
+    pub fn check(&self, now: Instant) -> Result<(), Error> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            Err(Error::Cancelled)
+        } else if self.deadline.is_some_and(|deadline| now >= deadline) {
+            Err(Error::DeadlineExceeded)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A model that can be asked.
+pub trait Model: Send + Sync {
+    /// Runs the model on one input (shape without the batch dimension) and blocks until its outputs are there.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if the queue is full, [`Error::Cancelled`] or [`Error::DeadlineExceeded`] if the request ended
+    /// first, [`Error::Internal`] if the run failed.
+    fn run(&self, input: Tensor, context: &std::sync::Arc<RequestContext>) -> Result<Outputs, Error>;
+}
