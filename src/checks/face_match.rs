@@ -1,0 +1,104 @@
+//! `face_match`: is the person of the selfie the one of the portrait (or, without one, of the reference)?
+//!
+//! Score: cosine similarity of the identity vectors, −1..1. Calibrated: false match rate at that score. Whether a picture is live is not asked here.
+
+use super::{Check, Evidence, Finding, MediaKind, Terms, limits};
+use crate::error::Error;
+use crate::models::manifest::Role;
+
+pub struct FaceMatch;
+
+impl Check for FaceMatch {
+    fn name(&self) -> &'static str {
+        "face_match"
+    }
+
+    fn score_kind(&self) -> &'static str {
+        "cosine_similarity"
+    }
+
+    fn roles(&self) -> &'static [Role] {
+        &[Role::FaceDetector, Role::FaceEmbedder]
+    }
+
+    fn applies_to(&self, media: &[MediaKind]) -> bool {
+        media.contains(&MediaKind::Selfie)
+            && (media.contains(&MediaKind::Portrait) || media.contains(&MediaKind::Reference))
+    }
+
+    fn run(&self, evidence: &Evidence<'_>, terms: &Terms<'_>) -> Result<Finding, Error> {
+        let (Some(probe), Some(reference)) = (evidence.selfie, evidence.portrait.or(evidence.reference)) else {
+            return Err(Error::internal("face_match was planned without its two pictures"));
+        };
+        let mut finding = Finding::inconclusive(Vec::new());
+        let mut usable = true;
+        for (picture, name) in [(probe, "probe_inter_eye_px"), (reference, "reference_inter_eye_px")] {
+            let faces = picture.faces()?;
+            finding.warnings.extend(faces.warnings(picture.kind()));
+            let Some(inter_eye_px) = faces.inter_eye_px() else {
+                usable = false;
+                continue;
+            };
+            finding.measurements.insert(name, inter_eye_px);
+            let broken = limits::broken(terms, &[("inter_eye_px", inter_eye_px)], picture.kind());
+            usable &= broken.is_empty();
+            finding.warnings.extend(broken);
+        }
+        match (probe.embedding()?, reference.embedding()?) {
+            (Some(probe), Some(reference)) if usable => Ok(finding.decide(probe.cosine(reference), terms)),
+            // The score is told for whoever measures; it decides nothing.
+            (Some(probe), Some(reference)) => Ok(Finding { score: Some(probe.cosine(reference)), ..finding }),
+            _ => Ok(finding),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{codes, empty, picture, run, shipped};
+    use super::super::{FaceEvidence, Outcome};
+    use super::*;
+    use crate::face::embed::Embedding;
+
+    fn compare(probe: &dyn FaceEvidence, reference: &dyn FaceEvidence) -> Finding {
+        let evidence = Evidence { selfie: Some(probe), portrait: Some(reference), reference: None };
+        run(&FaceMatch, &evidence, Some(&shipped("face_match")), &[])
+    }
+
+    #[test]
+    fn equal_vectors_pass_and_orthogonal_ones_fail() {
+        let (selfie, mut portrait) = (picture(MediaKind::Selfie), picture(MediaKind::Portrait));
+        let same = compare(&selfie, &portrait);
+        assert_eq!((same.outcome, same.score), (Outcome::Pass, Some(1.0)));
+        assert!(same.operating_point.is_some() && same.calibrated.is_some());
+        portrait.embedding = Embedding::normalised(&[0.0, 1.0]);
+        let other = compare(&selfie, &portrait);
+        assert_eq!((other.outcome, other.score), (Outcome::Fail, Some(0.0)));
+    }
+
+    #[test]
+    fn a_picture_without_a_face_is_inconclusive_and_says_which() {
+        let finding = compare(&empty(MediaKind::Selfie), &picture(MediaKind::Portrait));
+        assert_eq!((finding.outcome, finding.score), (Outcome::Inconclusive, None));
+        assert_eq!(codes(&finding), ["NO_FACE_DETECTED"]);
+        assert_eq!(finding.warnings[0].media, Some(MediaKind::Selfie));
+    }
+
+    #[test]
+    fn a_face_of_a_few_pixels_is_inconclusive() {
+        let mut tiny = picture(MediaKind::Portrait);
+        tiny.faces.source_px = 0.05;
+        let finding = compare(&picture(MediaKind::Selfie), &tiny);
+        assert_eq!(finding.outcome, Outcome::Inconclusive);
+        assert_eq!(codes(&finding), ["FACE_TOO_SMALL"]);
+    }
+
+    #[test]
+    fn without_a_calibration_there_is_a_score_and_no_decision() {
+        let (selfie, portrait) = (picture(MediaKind::Selfie), picture(MediaKind::Portrait));
+        let evidence = Evidence { selfie: Some(&selfie), portrait: Some(&portrait), reference: None };
+        let finding = run(&FaceMatch, &evidence, None, &[]);
+        assert_eq!((finding.outcome, finding.score), (Outcome::Inconclusive, Some(1.0)));
+        assert_eq!(codes(&finding), ["NOT_CALIBRATED"]);
+    }
+}
