@@ -1,0 +1,187 @@
+//! From a request in our own types to its events: the engine that holds models and calibrations, the door that admits
+//! requests, and the run of a verification.
+//!
+//! Called by `api`; knows no proto type. Below it everything is pure or a model run.
+
+pub mod admission;
+pub mod picture;
+pub mod verify;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use admission::{Admission, AdmissionLimits};
+use picture::{FaceModels, Listener, Media, Picture};
+
+use crate::calibration::{self, CalibrationSet, LoadedCalibration};
+use crate::checks;
+use crate::config::Config;
+use crate::error::{Error, exit};
+use crate::face::ModelPort;
+use crate::face::age::AgeEstimators;
+use crate::face::detect::FaceDetector;
+use crate::face::embed::FaceEmbedder;
+use crate::face::landmarks::FaceLandmarks;
+use crate::face::liveness::PassiveLiveness;
+use crate::imaging::decode::DecodeOptions;
+use crate::inference::RequestContext;
+use crate::inference::registry::{InferenceSettings, Registry, RegistryError};
+use crate::models;
+use crate::models::manifest::{Manifest, ManifestError, Role};
+
+/// Everything that is loaded once and shared by all requests.
+pub struct Engine {
+    pub registry: Registry,
+    /// Those that were measured with the models that are loaded.
+    pub calibrations: BTreeMap<String, LoadedCalibration>,
+    pub admission: Arc<Admission>,
+    face_models: Arc<FaceModels>,
+    limits: MediaLimits,
+    pub started: Instant,
+}
+
+/// What one picture may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct MediaLimits {
+    pub max_image_bytes: usize,
+    /// Width × height.
+    pub max_pixels: u64,
+}
+
+/// Long side that face models profit from: a face a tenth as wide still has 160 pixels. JPEGs are decoded at half, a quarter or an eighth of their size as
+/// long as this much is left. Lowered, small portraits in document pictures lose detail; raised, 12-megapixel pictures cost twice the decoding time.
+pub const FACE_LONG_SIDE_PX: u32 = 1600;
+
+/// Why the engine cannot be loaded. The daemon does not start then.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Models(#[from] RegistryError),
+    #[error(transparent)]
+    Calibration(#[from] calibration::LoadError),
+    #[error("the manifest has no model for the role {}", .0.name())]
+    RoleMissing(Role),
+}
+
+impl LoadError {
+    /// The exit code that this error ends the daemon with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Manifest(_) | Self::Calibration(_) | Self::RoleMissing(_) => exit::CONFIG,
+            Self::Models(error) => error.exit_code(),
+        }
+    }
+}
+
+impl Engine {
+    /// Finds and loads everything that the configuration names, and warms it up. `cores` are those that the process may use.
+    ///
+    /// # Errors
+    /// What is missing, altered or contradictory.
+    pub fn load(config: &Config, cores: usize) -> Result<Arc<Self>, LoadError> {
+        let pack_dir = models::find_pack_dir(config.models.pack_dir.as_deref());
+        let own_models = models::find_own_models(config.models.overrides.as_deref());
+        let manifest = Manifest::load(own_models.as_deref())?;
+        let calibration_dir = calibration::find_calibration_dir(config.calibration.dir.as_deref())?;
+        let calibrations = CalibrationSet::load(&calibration_dir)?;
+        let cache_dir = config.models.cache_dir.clone().unwrap_or_else(|| pack_dir.join("cache"));
+        let inference = InferenceSettings {
+            device: config.inference.device,
+            sessions_per_model: config.inference.sessions_per_model,
+            threads_per_session: config.inference.threads_per_session,
+            max_batch: config.inference.max_batch,
+            max_batch_delay: Duration::from_micros(config.inference.max_batch_delay_us),
+            queue_per_model: config.inference.queue_per_model,
+            cores,
+        };
+        let registry = Registry::load(&manifest, &pack_dir, Some(&cache_dir), &inference)?;
+        let limits =
+            MediaLimits { max_image_bytes: config.limits.max_image_bytes, max_pixels: config.limits.max_pixels };
+        let admission = AdmissionLimits {
+            max_running: if config.limits.max_running == 0 { 2 * cores } else { config.limits.max_running },
+            max_waiting: config.limits.max_waiting,
+            max_waiting_bytes: config.limits.max_waiting_bytes,
+        };
+        Self::new(registry, calibrations, limits, admission)
+    }
+
+    /// Puts loaded parts together. A calibration that was measured with other models is left out, with a warning: its check then gives scores without decisions.
+    ///
+    /// # Errors
+    /// [`LoadError::RoleMissing`] if a check's model is not there.
+    pub fn new(
+        registry: Registry,
+        calibrations: CalibrationSet,
+        limits: MediaLimits,
+        admission: AdmissionLimits,
+    ) -> Result<Arc<Self>, LoadError> {
+        let port = |role: Role| {
+            let model = registry.get(role).ok_or(LoadError::RoleMissing(role))?;
+            Ok::<_, LoadError>(ModelPort { model: Arc::clone(model) as _, input: model.entry.input.clone() })
+        };
+        let face_models = Arc::new(FaceModels {
+            detector: FaceDetector::new(port(Role::FaceDetector)?),
+            embedder: FaceEmbedder::new(port(Role::FaceEmbedder)?),
+            landmarks: FaceLandmarks::new(port(Role::FaceLandmarks)?),
+            liveness: PassiveLiveness::new(port(Role::PassiveLiveness)?),
+            ages: AgeEstimators::new(port(Role::AgeA)?, port(Role::AgeB)?),
+        });
+        let loaded: BTreeMap<String, String> =
+            registry.models().map(|model| (model.entry.role.name().to_owned(), model.entry.sha256.clone())).collect();
+        let mut usable = BTreeMap::new();
+        for check in checks::ALL {
+            match calibrations.get(check.name()) {
+                None => {
+                    tracing::warn!(check = check.name(), "no calibration: the check gives scores without decisions")
+                }
+                Some(calibration) => match calibration.calibration.matches_models(&loaded) {
+                    Ok(()) => {
+                        usable.insert(check.name().to_owned(), calibration.clone());
+                    }
+                    Err(mismatch) => tracing::warn!(
+                        check = check.name(),
+                        reason = mismatch.to_string(),
+                        "the calibration does not fit the models: the check gives scores without decisions"
+                    ),
+                },
+            }
+        }
+        Ok(Arc::new(Self {
+            registry,
+            calibrations: usable,
+            admission: Admission::new(admission),
+            face_models,
+            limits,
+            started: Instant::now(),
+        }))
+    }
+
+    /// Puts a picture to work.
+    pub fn picture(&self, media: Media, context: &Arc<RequestContext>, listener: Arc<Listener>) -> Picture {
+        let options = DecodeOptions {
+            max_bytes: self.limits.max_image_bytes as u64,
+            max_pixels: self.limits.max_pixels,
+            min_long_side_px: Some(FACE_LONG_SIDE_PX),
+            ..DecodeOptions::default()
+        };
+        Picture::new(media, Arc::clone(&self.face_models), options, Arc::clone(context), listener)
+    }
+
+    /// Refuses a picture that is too large to be looked at, before it waits for its turn.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`].
+    pub fn check_size(&self, media: &Media) -> Result<(), Error> {
+        let (size, limit) = (media.data.len(), self.limits.max_image_bytes);
+        if size == 0 {
+            Err(Error::invalid(&media.field, "IMAGE_EMPTY", "there are no bytes"))
+        } else if size > limit {
+            Err(Error::invalid(&media.field, "IMAGE_TOO_LARGE", format!("{size} bytes are more than {limit}")))
+        } else {
+            Ok(())
+        }
+    }
+}
