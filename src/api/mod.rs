@@ -1,0 +1,26 @@
+//! The gRPC service on the Unix socket: one file per RPC, the listener, and the conversion between messages and our own types.
+//! The only place that knows tonic and the proto.
+//!
+//! A call goes through [`listener`] (connection, peer identity), the access check, the RPC's file, and `pipeline`.
+
+mod check_passive_liveness;
+mod convert;
+mod detect_faces;
+mod estimate_age;
+mod get_status;
+pub mod listener;
+mod match_faces;
+mod request;
+pub mod server;
+pub mod service;
+mod status;
+mod verify;
+
+/// The generated messages and services of `proto/vouch/v1/vouch.proto`.
+pub mod proto {
+    #![allow(missing_docs, clippy::all, clippy::pedantic)]
+    tonic::include_proto!("vouch.v1");
+
+    /// The compiled descriptors, for the reflection service.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vouch.v1.bin"));
+}

@@ -1,0 +1,159 @@
+//! Serves on the socket until a signal, then drains.
+//!
+//! Called by `vouchd` with the services of `api/` once models are warm. Adds what every gRPC server should offer (health,
+//! reflection) and asks [`Access`] before each request. SIGTERM and SIGINT drain: health says NOT_SERVING, no connection is
+//! accepted any more, running requests finish within `drain_seconds`. A second signal ends at once.
+//!
+//! Left out: admission and deadlines of requests, which are the pipeline's.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use tonic::service::RoutesBuilder;
+use tonic::service::interceptor::InterceptorLayer;
+use tonic_health::ServingStatus;
+use tower::util::MapResponseLayer;
+
+use crate::api::listener::{Accepting, Access, BindError, PeerIdentity, Reservation};
+use crate::config::Config;
+use crate::error::Error;
+use crate::ops::systemd;
+
+/// Why serving did not start, or ended on its own.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("the server cannot start: {0}")]
+    Start(#[from] io::Error),
+    #[error("the reflection service cannot be built: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error("the server ended on its own: {0}")]
+    Ended(String),
+}
+
+/// Bytes of one message that may be on their way before the daemon has taken any of them. A picture of some megabytes then
+/// needs a few round trips instead of the hundred of HTTP/2's default, 64 KiB.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// The same for all messages of a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
+
+/// Requests that one connection may have open at once; the client holds further ones back. tonic reads a whole message before a
+/// handler sees it, so this times `max_connections` times `max_message_bytes` is what callers who are allowed can make the
+/// daemon hold, for at most [`READING_GRACE`] longer than a request may take. Lower `max_connections` where callers are not trusted.
+const MAX_STREAMS_PER_CONNECTION: u32 = 64;
+
+/// What a request may take beyond `max_request_seconds` before the transport ends it: requests end by their own deadline, and this catches
+/// those that never arrive whole.
+const READING_GRACE: Duration = Duration::from_secs(5);
+
+/// What a health check may ask for: the daemon as a whole, or its service.
+const HEALTH_NAMES: [&str; 2] = ["", super::service::SERVICE_NAME];
+
+/// Puts the socket in place, serves `services`, and returns when the drain is over. `draining` is cancelled when it begins, for
+/// those who tell the state or refuse new work.
+///
+/// # Errors
+/// [`ServeError`]; never for a connection or a request, and not if the drain had to be cut short, which is logged.
+pub async fn serve(
+    config: &Config,
+    reservation: Reservation,
+    mut services: RoutesBuilder,
+    draining: CancellationToken,
+) -> Result<(), ServeError> {
+    let (mut health, health_service) = tonic_health::server::health_reporter();
+    for name in HEALTH_NAMES {
+        health.set_service_status(name, ServingStatus::Serving).await;
+    }
+    services.add_service(health_service);
+    let mut reflection = tonic_reflection::server::Builder::configure();
+    for descriptors in [super::proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET] {
+        reflection = reflection.register_encoded_file_descriptor_set(descriptors);
+    }
+    services.add_service(reflection.build_v1()?);
+
+    let mut signals = Signals::new()?;
+    let access = reservation.access();
+    // `_file` holds the lock and removes the socket when this function ends, that is, after the drain.
+    let Accepting { incoming, connections, file: _file } =
+        reservation.listen()?.accept(config.limits.max_connections)?;
+    let stop_accepting = CancellationToken::new();
+    let router = tonic::transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .timeout(Duration::from_secs(config.limits.max_request_seconds) + READING_GRACE)
+        .layer(InterceptorLayer::new(move |request| enforce(&access, request)))
+        .layer(MapResponseLayer::new(too_large_as_input_error))
+        .add_routes(services.routes());
+    let mut server =
+        tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop_accepting.clone().cancelled_owned()));
+    systemd::ready();
+    tracing::info!(socket = %config.socket.path.display(), "ready");
+
+    tokio::select! {
+        () = signals.next() => {}
+        ended = &mut server => return Err(ServeError::Ended(format!("{ended:?}"))),
+    }
+    tracing::info!(connections = connections.count(), config.drain_seconds, "draining");
+    systemd::stopping();
+    draining.cancel();
+    // Callers that watch health hear it first. Then the entry goes, which ends their streams: they would hold up the drain.
+    for name in HEALTH_NAMES {
+        health.set_service_status(name, ServingStatus::NotServing).await;
+        health.clear_service_status(name).await;
+    }
+    stop_accepting.cancel();
+    let drained = tokio::select! {
+        ended = tokio::time::timeout(Duration::from_secs(config.drain_seconds), &mut server) => ended.is_ok(),
+        () = signals.next() => false,
+    };
+    if drained {
+        tracing::info!("stopped");
+    } else {
+        tracing::warn!(connections = connections.count(), "stopped before all requests had finished");
+    }
+    Ok(())
+}
+
+/// tonic refuses a message over the limit before a handler sees it, with the code OUT_OF_RANGE and without details. It is the
+/// caller's input that is too large, so it is told like every other such error.
+fn too_large_as_input_error<B: Default>(response: http::Response<B>) -> http::Response<B> {
+    let refused = tonic::Status::from_header_map(response.headers()).filter(|status| status.code() == Code::OutOfRange);
+    match refused {
+        Some(status) => tonic::Status::from(Error::invalid("", "MESSAGE_TOO_LARGE", status.message())).into_http(),
+        None => response,
+    }
+}
+
+/// The peer's identity was put into the request by tonic, from `Connected`; without it nobody is let in.
+fn enforce(access: &Arc<Access>, request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+    match request.extensions().get::<PeerIdentity>() {
+        Some(peer) if access.allowed(peer) => Ok(request),
+        _ => Err(Error::PermissionDenied.into()),
+    }
+}
+
+/// SIGTERM of a service manager and SIGINT of a terminal mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

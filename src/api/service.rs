@@ -1,0 +1,82 @@
+//! The gRPC services put together. Each method of [`VerificationService`] is in the file that bears its name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Request, Response, Status};
+
+use super::proto::verification_server::{Verification, VerificationServer};
+use super::proto::{
+    CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, DetectFacesRequest, DetectFacesResponse,
+    EstimateAgeRequest, EstimateAgeResponse, GetStatusRequest, GetStatusResponse, MatchFacesRequest,
+    MatchFacesResponse, VerifyRequest,
+};
+use super::request::Call;
+use super::verify::{EventStream, verify};
+use super::{check_passive_liveness, detect_faces, estimate_age, get_status, match_faces};
+use crate::pipeline::Engine;
+
+/// Name of the service in health checks.
+pub const SERVICE_NAME: &str = "vouch.v1.Verification";
+
+/// The service of `proto/vouch/v1/vouch.proto`.
+pub struct VerificationService {
+    engine: Arc<Engine>,
+    max_duration: Duration,
+}
+
+impl VerificationService {
+    /// The service for a tonic server. `max_message_bytes` bounds a request; a call without a nearer deadline ends after
+    /// `max_duration`.
+    pub fn server(engine: Arc<Engine>, max_message_bytes: usize, max_duration: Duration) -> VerificationServer<Self> {
+        VerificationServer::new(Self { engine, max_duration }).max_decoding_message_size(max_message_bytes)
+    }
+
+    fn call<T>(&self, request: Request<T>) -> (Call, T) {
+        let call = Call::new(&self.engine, request.metadata(), self.max_duration);
+        (call, request.into_inner())
+    }
+}
+
+#[tonic::async_trait]
+impl Verification for VerificationService {
+    type VerifyStream = EventStream;
+
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<EventStream>, Status> {
+        let (call, request) = self.call(request);
+        verify(call, request).await.map(Response::new)
+    }
+
+    async fn detect_faces(
+        &self,
+        request: Request<DetectFacesRequest>,
+    ) -> Result<Response<DetectFacesResponse>, Status> {
+        let (call, request) = self.call(request);
+        detect_faces::detect_faces(call, request).await.map(Response::new)
+    }
+
+    async fn match_faces(&self, request: Request<MatchFacesRequest>) -> Result<Response<MatchFacesResponse>, Status> {
+        let (call, request) = self.call(request);
+        match_faces::match_faces(call, request).await.map(Response::new)
+    }
+
+    async fn check_passive_liveness(
+        &self,
+        request: Request<CheckPassiveLivenessRequest>,
+    ) -> Result<Response<CheckPassiveLivenessResponse>, Status> {
+        let (call, request) = self.call(request);
+        check_passive_liveness::check_passive_liveness(call, request).await.map(Response::new)
+    }
+
+    async fn estimate_age(
+        &self,
+        request: Request<EstimateAgeRequest>,
+    ) -> Result<Response<EstimateAgeResponse>, Status> {
+        let (call, request) = self.call(request);
+        estimate_age::estimate_age(call, request).await.map(Response::new)
+    }
+
+    async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        Ok(Response::new(get_status::get_status(&self.engine)))
+    }
+}

@@ -1,0 +1,98 @@
+//! Errors to gRPC statuses with google.rpc details.
+//!
+//! Whose fault an error is decides its code. Every status carries an ErrorInfo whose reason is stable and whose domain is `vouch`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::convert::random_id;
+use crate::error::Error;
+
+/// The domain of every ErrorInfo.
+const DOMAIN: &str = "vouch";
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::InvalidInput { field, code, reason } => {
+                let mut details = info(code);
+                details.add_bad_request_violation(field, reason);
+                Status::with_error_details(Code::InvalidArgument, message, details)
+            }
+            Error::Overloaded { retry_after } => {
+                let details = retry("OVERLOADED", retry_after);
+                Status::with_error_details(Code::ResourceExhausted, message, details)
+            }
+            Error::DeadlineExceeded => {
+                Status::with_error_details(Code::DeadlineExceeded, message, info("DEADLINE_EXCEEDED"))
+            }
+            Error::Cancelled => Status::with_error_details(Code::Cancelled, message, info("CANCELLED")),
+            Error::Unavailable { state, retry_after } => {
+                let details = retry(&state.to_uppercase(), retry_after);
+                Status::with_error_details(Code::Unavailable, message, details)
+            }
+            Error::PermissionDenied => {
+                Status::with_error_details(Code::PermissionDenied, message, info("CALLER_NOT_ALLOWED"))
+            }
+            Error::Internal { detail } => {
+                let id = random_id();
+                tracing::error!(id, detail, "internal error");
+                let metadata = HashMap::from([("id".to_owned(), id.clone())]);
+                let details = ErrorDetails::with_error_info("INTERNAL", DOMAIN, metadata);
+                Status::with_error_details(
+                    Code::Internal,
+                    format!("internal error {id}; the journal has more"),
+                    details,
+                )
+            }
+        }
+    }
+}
+
+fn info(reason: &str) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
+}
+
+fn retry(reason: &str, after: Duration) -> ErrorDetails {
+    let mut details = info(reason);
+    details.set_retry_info(Some(after));
+    details
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_error_names_its_field_and_its_code() {
+        let status = Status::from(Error::invalid("media[1].data", "IMAGE_TRUNCATED", "the picture ends too early"));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "IMAGE_TRUNCATED");
+        let violation = &details.bad_request().unwrap().field_violations[0];
+        assert_eq!(
+            (violation.field.as_str(), violation.description.as_str()),
+            ("media[1].data", "the picture ends too early")
+        );
+    }
+
+    #[test]
+    fn overload_says_when_to_come_back() {
+        let status = Status::from(Error::Overloaded { retry_after: Duration::from_millis(120) });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(Duration::from_millis(120)));
+    }
+
+    #[test]
+    fn an_internal_error_tells_an_id_and_nothing_else() {
+        let status = Status::from(Error::internal("secret detail"));
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!format!("{status:?}").contains("secret"));
+        let details = status.get_error_details();
+        assert!(status.message().contains(&details.error_info().unwrap().metadata["id"]));
+    }
+}

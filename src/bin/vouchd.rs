@@ -1,0 +1,133 @@
+//! The daemon: arguments, configuration, logging, lock, models, service, drain, in this order.
+//!
+//! The socket's place is reserved first, so that a second daemon fails at once, but the socket appears only after everything is
+//! warm, so that who can connect is also answered; under socket activation callers wait in the meantime. Whatever prevents the
+//! start is one line on standard error per problem, and an exit code of `vouch::error::exit`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
+use vouch::api::listener::{Access, BindError, Reservation};
+use vouch::api::server::{ServeError, serve};
+use vouch::api::service::VerificationService;
+use vouch::config::{self, ConfigError, Flags};
+use vouch::error::exit;
+use vouch::ops::{logging, process};
+use vouch::pipeline::{Engine, LoadError};
+
+/// Verifies identities on this host, over a Unix socket.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Configuration file (TOML).
+    #[arg(long, env = "VOUCH_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Unix socket to listen on [socket.path].
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Directory of the model pack [models.pack_dir].
+    #[arg(long, value_name = "DIR")]
+    pack: Option<PathBuf>,
+    /// Directory of the calibrations [calibration.dir].
+    #[arg(long, value_name = "DIR")]
+    calibration: Option<PathBuf>,
+    /// Where models run: cpu, preferred or required [inference.device].
+    #[arg(long)]
+    device: Option<String>,
+    /// Log level: error, warn, info, debug or trace [log.level].
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+    /// Print the effective configuration with the origin of what is not a default, and exit: 0 if it is good, else 78.
+    #[arg(long)]
+    check_config: bool,
+    /// Let core dumps be written and debuggers attach. They expose the pictures in memory.
+    #[arg(long)]
+    allow_core_dumps: bool,
+}
+
+fn main() -> ExitCode {
+    match start(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in format!("{error:#}").lines() {
+                eprintln!("vouchd: {line}");
+            }
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn start(args: Args) -> anyhow::Result<()> {
+    let environment = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+    let Args { socket, pack, calibration, device, log, .. } = args;
+    let flags = Flags { socket, pack, calibration, device, log };
+    let loaded = config::load(args.config.as_deref(), environment, &flags)?;
+    if args.check_config {
+        Access::resolve(&loaded.config.socket)?;
+        // A reader that has gone away is no fault of the configuration.
+        let _ = write!(std::io::stdout(), "{loaded}");
+        return Ok(());
+    }
+    let config = loaded.config;
+    logging::init(&config.log).context("logging cannot be set up")?;
+    if !args.allow_core_dumps {
+        process::disable_core_dumps().context("core dumps cannot be disabled")?;
+    }
+    let reservation = Reservation::take(&config.socket)?;
+    let cores = process::available_cores();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), cores, "starting");
+
+    // Before there is a socket to connect to: whoever can connect finds warm models.
+    let engine = Engine::load(&config, cores)?;
+    let mut services = RoutesBuilder::default();
+    let max_duration = Duration::from_secs(config.limits.max_request_seconds);
+    services.add_service(VerificationService::server(
+        Arc::clone(&engine),
+        config.limits.max_message_bytes,
+        max_duration,
+    ));
+    let draining = CancellationToken::new();
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores)
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.spawn({
+        let (engine, draining) = (engine, draining.clone());
+        async move {
+            draining.cancelled().await;
+            engine.admission.drain();
+        }
+    });
+    let result = runtime.block_on(serve(&config, reservation, services, draining));
+    // Work that did not finish within the drain is not waited for.
+    runtime.shutdown_background();
+    Ok(result?)
+}
+
+/// The code of `vouch::error::exit` for what prevented the start.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<ConfigError>() {
+        return match error {
+            ConfigError::File { .. } => exit::NO_INPUT,
+            ConfigError::Invalid(_) => exit::CONFIG,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<LoadError>() {
+        return error.exit_code();
+    }
+    match error.downcast_ref::<ServeError>() {
+        Some(ServeError::Bind(error)) => error.exit_code(),
+        Some(ServeError::Start(_) | ServeError::Reflection(_) | ServeError::Ended(_)) => exit::SOFTWARE,
+        None => error.downcast_ref::<BindError>().map_or(exit::SOFTWARE, BindError::exit_code),
+    }
+}

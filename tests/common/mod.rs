@@ -1,0 +1,97 @@
+//! The real daemon with real models on a temporary socket, and the sample photographs, for the tests that need both.
+//!
+//! `make test` fetches the model pack and the photographs first; without them these tests fail and say so.
+
+#![allow(dead_code, reason = "each test target uses a part of it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use vouch::api::proto::verification_client::VerificationClient;
+
+pub type Client = VerificationClient<Channel>;
+
+/// A debug build on a busy machine warms up slowly; this long means that it never will.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Bytes of a sample photograph: `portrait.jpg` and `selfie.jpg` show one person, `other-person.jpg` another.
+pub fn photo(name: &str) -> Bytes {
+    let path = root().join(".cache/photos").join(name);
+    fs::read(&path).unwrap_or_else(|_| panic!("{} is missing; run `make sample-photos`", path.display())).into()
+}
+
+/// The command of a daemon on a socket, without what the environment of the test says to daemons.
+pub fn vouchd(socket: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vouchd"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("VOUCH_")) {
+        command.env_remove(name);
+    }
+    command.env("VOUCH_SOCKET", socket).current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// A running daemon; killed when dropped.
+pub struct Daemon {
+    pub child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts with environment variables and waits until it accepts connections, which it does once it is warm.
+    pub fn start_with(variables: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("vouch.sock");
+        let child = vouchd(&socket).envs(variables.iter().copied()).spawn().unwrap();
+        let mut daemon = Self { child, folder };
+        let until = Instant::now() + PATIENCE;
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            let ended = daemon.child.try_wait().unwrap();
+            assert_eq!(ended, None, "vouchd ended while starting; is the model pack there (`make pack`)?");
+            assert!(Instant::now() < until, "vouchd does not become ready");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        daemon
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("vouch.sock")
+    }
+
+    pub fn terminate(&self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+    }
+
+    pub async fn client(&self) -> Client {
+        let socket = self.socket();
+        let connect = tower::service_fn(move |_| {
+            let socket = socket.clone();
+            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+        });
+        // The address is not used: the connector knows the socket.
+        let channel = Endpoint::from_static("http://vouch.local").connect_with_connector(connect).await.unwrap();
+        VerificationClient::new(channel).max_encoding_message_size(64 << 20)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
