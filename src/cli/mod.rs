@@ -1,0 +1,134 @@
+//! The commands of the `vouch` binary: a thin client of the daemon, and the care of the model pack.
+//!
+//! Called by `src/bin/vouch.rs`. Parses the arguments, runs one command, prints errors in words and turns the end into an exit
+//! code. Knows nothing of pictures or models beyond the messages of `proto/vouch/v1/vouch.proto`. Exit codes follow BSD
+//! `sysexits.h` (see [`crate::error::exit`]), with 0 to 3 telling the outcome of a verification.
+
+pub mod completions;
+pub mod connect;
+pub mod draw;
+pub mod faces;
+pub mod models;
+pub mod report;
+pub mod status;
+pub mod verify;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use connect::{Failure, Target};
+
+/// `EX_USAGE` of `sysexits.h`: the command line itself is wrong. Clap's own 2 would be read as REVIEW.
+const USAGE: u8 = 64;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   PASS, or the command did what it was asked
+  1   FAIL
+  2   REVIEW
+  3   INCONCLUSIVE or SKIPPED
+  64  the command line is wrong
+  65  the input cannot be used: undecodable, too large, unsupported
+  66  a file that is needed cannot be opened
+  69  the daemon cannot be reached
+  70  a fault of the daemon's
+  74  the answer could not be written
+  75  the daemon is overloaded or not ready, or the time was up; trying again helps
+  77  this user may not use the daemon
+  78  the configuration or the model pack is bad";
+
+/// Talks to the identity-verification daemon vouchd.
+#[derive(Debug, Parser)]
+#[command(name = "vouch", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// The daemon's Unix socket [default: $XDG_RUNTIME_DIR/vouch/vouch.sock; for root /run/vouch/vouch.sock]
+    #[arg(long, global = true, env = "VOUCH_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Verify one person's media; every event is printed the moment it arrives
+    #[command(after_help = EXIT_CODES)]
+    Verify(verify::VerifyArgs),
+    /// Compare the faces of two pictures, 1:1
+    #[command(after_help = EXIT_CODES)]
+    Match(verify::MatchArgs),
+    /// Tell from one picture whether a live person is in front of the camera
+    #[command(after_help = EXIT_CODES)]
+    Liveness(verify::LivenessArgs),
+    /// Estimate the age of the person in a picture
+    #[command(after_help = EXIT_CODES)]
+    Age(verify::AgeArgs),
+    /// Find faces, and draw them on a copy of the picture
+    #[command(after_help = EXIT_CODES)]
+    Faces(faces::FacesArgs),
+    /// Show the daemon's state, models, checks and load
+    Status(status::StatusArgs),
+    /// Make, check and move the model pack
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
+    /// Print a shell's completion script
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the command line of this process and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A reader that has gone away is no reason to fail louder than the usage error itself.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let target = |timeout| Target { socket: cli.socket.clone().unwrap_or_else(crate::config::default_socket), timeout };
+    let result = match cli.command {
+        Command::Verify(args) => block_on(verify::verify(&args, &target(args.call.timeout))),
+        Command::Match(args) => block_on(verify::match_faces(&args, &target(args.call.timeout))),
+        Command::Liveness(args) => block_on(verify::liveness(&args, &target(args.call.timeout))),
+        Command::Age(args) => block_on(verify::age(&args, &target(args.call.timeout))),
+        Command::Faces(args) => block_on(faces::run(&args, &target(args.call.timeout))),
+        Command::Status(args) => block_on(status::run(&args, &target(args.call.timeout))),
+        Command::Models(command) => Ok(models::main(command)),
+        Command::Completions(args) => completions::run(&args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if !failure.is_reader_gone() {
+                eprint!("{}", failure.in_words(colour_wanted(&std::io::stderr())));
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Whether to colour what goes to `stream`: only on a terminal that can, and never when `NO_COLOR` is set (no-color.org).
+pub fn colour_wanted(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// One command is one conversation with the daemon, so one thread is enough.
+fn block_on(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

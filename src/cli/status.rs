@@ -1,0 +1,155 @@
+//! `vouch status`: state, models, checks, operating points and load of the daemon.
+//!
+//! Called by `cli`; the numbers are the daemon's own (`GetStatus`).
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::connect::{self, CallArgs, Failure, Target};
+use super::report::{Paint, operating_point_to_json, operating_point_to_text};
+use crate::api::proto::{GetStatusRequest, GetStatusResponse, State};
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub call: CallArgs,
+}
+
+/// Prints the status. The exit code is 0 when the daemon is ready, else 75.
+///
+/// # Errors
+/// Any [`Failure`].
+pub async fn run(args: &StatusArgs, target: &Target) -> Result<u8, Failure> {
+    let request = connect::request(target, GetStatusRequest {})?;
+    let mut client = connect::connect(target).await?;
+    let answer = connect::answer(target, connect::patience(target), client.get_status(request)).await?;
+    let status = answer.into_inner();
+    let out = std::io::stdout();
+    let text = if args.call.json {
+        format!("{}\n", to_json(&status))
+    } else {
+        to_text(&status, Paint { on: super::colour_wanted(&out) })
+    };
+    std::io::Write::write_all(&mut out.lock(), text.as_bytes())?;
+    Ok(if status.state() == State::Ready { 0 } else { crate::error::exit::TEMP_FAIL })
+}
+
+fn state_word(state: State) -> &'static str {
+    let name = state.as_str_name();
+    name.strip_prefix("STATE_").unwrap_or(name)
+}
+
+fn uptime_seconds(status: &GetStatusResponse) -> f64 {
+    status.uptime.as_ref().map_or(0.0, |uptime| uptime.seconds as f64 + f64::from(uptime.nanos) / 1e9)
+}
+
+fn to_json(status: &GetStatusResponse) -> Value {
+    let models: Vec<Value> = status
+        .models
+        .iter()
+        .map(|m| {
+            json!({
+                "role": m.role, "name": m.name, "sha256": m.sha256, "licence": m.licence, "provider": m.provider,
+                "sessions": m.sessions, "threads_per_session": m.threads_per_session, "max_batch": m.max_batch,
+                "queued": m.queued, "runs_total": m.runs_total, "items_total": m.items_total,
+                "mean_run_ms": m.mean_run_ms,
+            })
+        })
+        .collect();
+    let checks: Vec<Value> = status
+        .checks
+        .iter()
+        .map(|c| {
+            json!({
+                "name": c.name, "calibration_sha256": c.calibration_sha256, "calibrated": c.calibrated,
+                "default_operating_point": c.default_operating_point,
+                "operating_points": c.operating_points.iter().map(operating_point_to_json).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({
+        "version": status.version, "state": state_word(status.state()), "uptime_seconds": uptime_seconds(status),
+        "runtime_version": status.runtime_version, "device_requested": status.device_requested,
+        "device_in_use": status.device_in_use, "models": models, "checks": checks,
+        "running": status.running, "waiting": status.waiting, "max_running": status.max_running,
+        "max_waiting": status.max_waiting, "requests_total": status.requests_total,
+        "refused_total": status.refused_total, "resident_bytes": status.resident_bytes,
+    })
+}
+
+fn to_text(status: &GetStatusResponse, paint: Paint) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "{} {} · up {} · ONNX Runtime {} on {} (asked for: {})",
+        paint.bold(&format!("vouchd {}", status.version)),
+        state_word(status.state()),
+        uptime_words(uptime_seconds(status)),
+        status.runtime_version,
+        status.device_in_use,
+        status.device_requested
+    );
+    let _ = writeln!(
+        text,
+        "load  {} of {} running, {} of {} waiting · {} requests, {} refused · {:.1} MiB resident",
+        status.running,
+        status.max_running,
+        status.waiting,
+        status.max_waiting,
+        status.requests_total,
+        status.refused_total,
+        status.resident_bytes as f64 / f64::from(1 << 20)
+    );
+    let header = format!(
+        "\n{:<18}{:<34}{:<10}{:<16}{:>8}{:>8}{:>7}{:>10}{:>10}",
+        "role", "model", "sha256", "licence", "sessions", "threads", "batch", "runs", "mean ms"
+    );
+    let _ = writeln!(text, "{}", paint.dim(&header));
+    for m in &status.models {
+        let _ = writeln!(
+            text,
+            "{:<18}{:<34}{:<10}{:<16}{:>8}{:>8}{:>7}{:>10}{:>10.2}",
+            m.role,
+            m.name,
+            short_hash(&m.sha256),
+            m.licence,
+            m.sessions,
+            m.threads_per_session,
+            m.max_batch,
+            m.runs_total,
+            m.mean_run_ms
+        );
+    }
+    let _ = writeln!(text, "{}", paint.dim("\nchecks and operating points (* is the default)"));
+    for check in &status.checks {
+        let calibration = if check.calibrated {
+            format!("calibration {}", short_hash(&check.calibration_sha256))
+        } else {
+            paint.warning("not calibrated for these models: answers INCONCLUSIVE")
+        };
+        let _ = writeln!(text, "{}  {calibration}", paint.bold(&check.name));
+        for point in &check.operating_points {
+            let mark = if point.name == check.default_operating_point { '*' } else { ' ' };
+            let _ = writeln!(text, "  {mark} {}", operating_point_to_text(point));
+        }
+    }
+    text
+}
+
+/// Enough of a hash to compare by eye.
+fn short_hash(sha256: &str) -> &str {
+    sha256.get(..8).unwrap_or(sha256)
+}
+
+fn uptime_words(seconds: f64) -> String {
+    if seconds < 120.0 {
+        format!("{seconds:.1} s")
+    } else if seconds < 7200.0 {
+        format!("{:.0} min", seconds / 60.0)
+    } else {
+        format!("{:.1} h", seconds / 3600.0)
+    }
+}

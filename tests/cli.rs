@@ -1,0 +1,635 @@
+//! The `vouch` binary against a daemon played by this file: what it sends, what it prints, how it ends.
+//!
+//! No model and no real daemon is needed. The played daemon acts by the caller's reference (`client_reference`) of the request.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use vouch::api::proto::verification_server::{Verification, VerificationServer};
+use vouch::api::proto::verify_event::Event;
+use vouch::api::proto::{
+    self, Accepted, Calibrated, CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, CheckResult, CheckStatus,
+    DetectFacesRequest, DetectFacesResponse, EstimateAgeRequest, EstimateAgeResponse, Face, FaceQuality,
+    GetStatusRequest, GetStatusResponse, MatchFacesRequest, MatchFacesResponse, MediaKind, ModelRef, ModelStatus,
+    OperatingPoint, Outcome, Point, Progress, State, Summary, VerifyEvent, VerifyRequest, Warning,
+};
+
+// ---------------------------------------------------------------- the played daemon
+
+#[derive(Default)]
+struct Daemon {
+    /// What arrived, for the test to look at.
+    verify_request: Mutex<Option<VerifyRequest>>,
+    grpc_timeout: Mutex<Option<String>>,
+    match_request: Mutex<Option<MatchFacesRequest>>,
+    age_request: Mutex<Option<EstimateAgeRequest>>,
+    /// Holds back everything after the first event until the test has seen it.
+    go_on: Notify,
+    draining: bool,
+}
+
+fn result(check: &str, outcome: Outcome) -> CheckResult {
+    CheckResult {
+        check: check.into(),
+        outcome: outcome.into(),
+        score: Some(0.7512),
+        score_kind: "cosine_similarity".into(),
+        calibrated: Some(Calibrated { kind: "fmr".into(), value: 1.2e-6, low_95: 0.0, high_95: 3.1e-5 }),
+        operating_point: Some(OperatingPoint {
+            name: "fmr_1e-4".into(),
+            threshold: 0.42,
+            rates: [("fmr".into(), 1e-4), ("fnmr".into(), 0.0123)].into(),
+        }),
+        warnings: vec![Warning {
+            code: "MULTIPLE_FACES".into(),
+            message: "2 faces were found; the largest was used".into(),
+            media: MediaKind::Selfie.into(),
+        }],
+        measurements: [("selfie_face_width_px".into(), 240.0)].into(),
+        models: vec![ModelRef { role: "face_embedder".into(), name: "sface".into(), sha256: "ab".repeat(32) }],
+        calibration_sha256: "cd".repeat(32),
+        duration_ms: 21.5,
+    }
+}
+
+fn refusal(kind: &str) -> Status {
+    let mut details = ErrorDetails::new();
+    match kind {
+        "bad-input" => {
+            details
+                .set_error_info("IMAGE_TRUNCATED", "vouch", [])
+                .add_bad_request_violation("media[0].data", "the JPEG ends before its last line");
+            Status::with_error_details(Code::InvalidArgument, "the request cannot be used", details)
+        }
+        "overload" => {
+            details.set_error_info("OVERLOADED", "vouch", []).set_retry_info(Some(Duration::from_millis(250)));
+            Status::with_error_details(Code::ResourceExhausted, "at the limit of waiting requests", details)
+        }
+        "draining" => {
+            details.set_error_info("DRAINING", "vouch", []).set_retry_info(Some(Duration::from_secs(2)));
+            Status::with_error_details(Code::Unavailable, "the daemon is draining", details)
+        }
+        "denied" => {
+            details.set_error_info("CALLER_NOT_ALLOWED", "vouch", []);
+            Status::with_error_details(Code::PermissionDenied, "this user is not allowed to use the daemon", details)
+        }
+        "internal" => {
+            details.set_error_info("INTERNAL", "vouch", [("error_id".to_owned(), "7f3a".to_owned())]);
+            Status::with_error_details(Code::Internal, "internal error", details)
+        }
+        other => panic!("no such refusal: {other}"),
+    }
+}
+
+/// The service must be a type of this crate.
+struct Service(Arc<Daemon>);
+
+#[tonic::async_trait]
+impl Verification for Service {
+    type VerifyStream = ReceiverStream<Result<VerifyEvent, Status>>;
+
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
+        *self.0.grpc_timeout.lock().unwrap() =
+            request.metadata().get("grpc-timeout").map(|value| value.to_str().unwrap().to_owned());
+        let request = request.into_inner();
+        let play = request.client_reference.clone();
+        *self.0.verify_request.lock().unwrap() = Some(request);
+        if let Some(kind) = play.strip_prefix("refuse:") {
+            return Err(refusal(kind));
+        }
+        let (sender, receiver) = mpsc::channel(1);
+        let daemon = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let send = async |elapsed_ms, event| {
+                // The client may have left on purpose.
+                let _ = sender.send(Ok(VerifyEvent { elapsed_ms, event: Some(event) })).await;
+            };
+            let accepted = Accepted {
+                verification_id: "0193c2".into(),
+                client_reference: play.clone(),
+                checks: vec!["face_match".into()],
+            };
+            send(0.2, Event::Accepted(accepted)).await;
+            let outcome = match play.as_str() {
+                "hold" => {
+                    daemon.go_on.notified().await;
+                    Outcome::Pass
+                }
+                "silent" => return std::future::pending().await,
+                "cut" => return,
+                "fail-midway" => {
+                    let _ = sender.send(Err(refusal("internal"))).await;
+                    return;
+                }
+                name => Outcome::from_str_name(&format!("OUTCOME_{name}")).unwrap_or(Outcome::Pass),
+            };
+            let progress = Progress { stage: "decode".into(), media: MediaKind::Selfie.into(), duration_ms: 11.8 };
+            send(12.0, Event::Progress(progress)).await;
+            send(40.0, Event::Result(result("face_match", outcome))).await;
+            // What a newer daemon might send: an event of a kind unknown here.
+            let _ = sender.send(Ok(VerifyEvent { elapsed_ms: 41.0, event: None })).await;
+            let summary = Summary {
+                outcome: outcome.into(),
+                outcomes: [("face_match".into(), outcome.into())].into(),
+                duration_ms: 42.0,
+            };
+            send(42.0, Event::Summary(summary)).await;
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn detect_faces(&self, _: Request<DetectFacesRequest>) -> Result<Response<DetectFacesResponse>, Status> {
+        let landmarks = vec![Point { x: 20.0, y: 30.0 }; 5];
+        Ok(Response::new(DetectFacesResponse {
+            faces: vec![
+                Face {
+                    r#box: Some(proto::Box { x: 10.0, y: 12.0, width: 30.0, height: 40.0 }),
+                    score: 0.93,
+                    landmarks: landmarks.clone(),
+                    quality: Some(FaceQuality { yaw_deg: -3.0, inter_eye_px: 14.0, ..Default::default() }),
+                },
+                Face {
+                    r#box: Some(proto::Box { x: 70.0, ..Default::default() }),
+                    score: 0.6,
+                    landmarks,
+                    quality: None,
+                },
+            ],
+            width_px: 240,
+            height_px: 160,
+            ..Default::default()
+        }))
+    }
+
+    async fn match_faces(&self, request: Request<MatchFacesRequest>) -> Result<Response<MatchFacesResponse>, Status> {
+        *self.0.match_request.lock().unwrap() = Some(request.into_inner());
+        Ok(Response::new(MatchFacesResponse { result: Some(result("face_match", Outcome::Fail)) }))
+    }
+
+    async fn check_passive_liveness(
+        &self,
+        _: Request<CheckPassiveLivenessRequest>,
+    ) -> Result<Response<CheckPassiveLivenessResponse>, Status> {
+        let result = Some(result("passive_liveness", Outcome::Inconclusive));
+        Ok(Response::new(CheckPassiveLivenessResponse { result }))
+    }
+
+    async fn estimate_age(
+        &self,
+        request: Request<EstimateAgeRequest>,
+    ) -> Result<Response<EstimateAgeResponse>, Status> {
+        *self.0.age_request.lock().unwrap() = Some(request.into_inner());
+        Ok(Response::new(EstimateAgeResponse { result: Some(result("age_estimation", Outcome::Review)) }))
+    }
+
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        let state = if self.0.draining { State::Draining } else { State::Ready };
+        Ok(Response::new(GetStatusResponse {
+            version: "0.1.0".into(),
+            state: state.into(),
+            device_requested: "cpu".into(),
+            device_in_use: "CPUExecutionProvider".into(),
+            models: vec![ModelStatus { role: "face_embedder".into(), name: "sface".into(), ..Default::default() }],
+            checks: vec![CheckStatus {
+                name: "face_match".into(),
+                default_operating_point: "fmr_1e-4".into(),
+                operating_points: vec![OperatingPoint { name: "fmr_1e-4".into(), ..Default::default() }],
+                ..Default::default()
+            }],
+            resident_bytes: 3 << 20,
+            ..Default::default()
+        }))
+    }
+}
+
+/// The played daemon on its own socket, with two picture files beside it.
+struct Stage {
+    daemon: Arc<Daemon>,
+    folder: tempfile::TempDir,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::with(Daemon::default())
+    }
+
+    fn with(daemon: Daemon) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.jpg"), b"portrait bytes").unwrap();
+        std::fs::write(folder.path().join("b.jpg"), b"selfie bytes").unwrap();
+        let daemon = Arc::new(daemon);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::UnixListener::bind(folder.path().join("vouch.sock")).unwrap()
+        };
+        let service = VerificationServer::new(Service(Arc::clone(&daemon))).max_decoding_message_size(32 << 20);
+        let (reporter, health) = tonic_health::server::health_reporter();
+        runtime.block_on(reporter.set_serving::<VerificationServer<Service>>());
+        runtime.spawn(
+            tonic::transport::Server::builder()
+                .add_service(health)
+                .add_service(service)
+                .serve_with_incoming(UnixListenerStream::new(listener)),
+        );
+        Self { daemon, folder, _runtime: runtime }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        vouch(&self.path("vouch.sock"), self.folder.path(), arguments)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        Ended::from(self.command(arguments).output().unwrap())
+    }
+
+    /// `vouch verify` of both pictures with the given reference, which tells the played daemon what to do.
+    fn verify(&self, play: &str, more: &[&str]) -> Ended {
+        let mut arguments = vec!["verify", "--portrait", "a.jpg", "--selfie", "b.jpg", "--client-reference", play];
+        arguments.extend(more);
+        self.run(&arguments)
+    }
+}
+
+fn vouch(socket: &Path, folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vouch"));
+    command.args(arguments).current_dir(folder).env("VOUCH_SOCKET", socket).stdin(Stdio::null());
+    command
+}
+
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().expect("the process ended by itself"),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ended {
+    fn json_lines(&self) -> Vec<Value> {
+        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+// ---------------------------------------------------------------- verify
+
+#[test]
+fn verify_prints_each_event_as_text() {
+    let ended = Stage::new().verify("PASS", &[]);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""));
+    for expected in [
+        "      0.2 ms  accepted 0193c2 (face_match)",
+        "decode   selfie        11.8 ms",
+        "     40.0 ms  PASS face_match",
+        "0.7512 cosine_similarity",
+        "fmr 1.2e-6 (95 %: 0 to 3.1e-5)",
+        "fmr_1e-4, threshold 0.4200, measured fmr 1.0e-4, fnmr 1.23 %",
+        "MULTIPLE_FACES (selfie): 2 faces were found; the largest was used",
+        "21.5 ms with sface",
+        "     42.0 ms  PASS in 42.0 ms: face_match PASS",
+    ] {
+        assert!(ended.out.contains(expected), "{expected:?} is not in\n{}", ended.out);
+    }
+    assert!(!ended.out.contains('\x1b'), "colour in a pipe");
+}
+
+#[test]
+fn verify_prints_each_event_as_a_json_line() {
+    let ended = Stage::new().verify("REVIEW", &["--json"]);
+    assert_eq!(ended.code, 2);
+    let lines = ended.json_lines();
+    let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["accepted", "progress", "result", "summary"]);
+    assert_eq!(
+        lines[1],
+        json!({"event": "progress", "elapsed_ms": 12.0, "stage": "decode", "media": "SELFIE", "duration_ms": 11.8})
+    );
+    assert_eq!(lines[2]["outcome"], "REVIEW");
+    assert_eq!(lines[2]["operating_point"]["rates"], json!({"fmr": 1e-4, "fnmr": 0.0123}));
+    assert_eq!(lines[2]["warnings"][0]["code"], "MULTIPLE_FACES");
+    assert_eq!(lines[3]["outcomes"], json!({"face_match": "REVIEW"}));
+}
+
+#[test]
+fn events_are_printed_before_the_next_one_exists() {
+    let stage = Stage::new();
+    let mut child = stage
+        .command(&["verify", "--selfie", "b.jpg", "--client-reference", "hold"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    // The daemon sends nothing more until this line has been read.
+    out.read_line(&mut first).unwrap();
+    assert!(first.contains("accepted 0193c2"), "{first}");
+    stage.daemon.go_on.notify_one();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("PASS face_match"), "{rest}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn exit_code_tells_the_outcome() {
+    let stage = Stage::new();
+    for (outcome, code) in [("PASS", 0), ("FAIL", 1), ("REVIEW", 2), ("INCONCLUSIVE", 3), ("SKIPPED", 3)] {
+        assert_eq!(stage.verify(outcome, &[]).code, code, "{outcome}");
+    }
+}
+
+#[test]
+fn request_holds_what_the_command_line_says() {
+    let stage = Stage::new();
+    let ended = stage.verify(
+        "PASS",
+        &[
+            "--check",
+            "face_match:fmr_1e-3",
+            "--check",
+            "age_estimation",
+            "--set",
+            "age_estimation.minimum_age_years=21",
+            "--timeout",
+            "7s",
+        ],
+    );
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let request = stage.daemon.verify_request.lock().unwrap().clone().unwrap();
+    let media: Vec<_> = request.media.iter().map(|media| (media.kind(), media.data.to_vec())).collect();
+    assert_eq!(
+        media,
+        [(MediaKind::Selfie, b"selfie bytes".to_vec()), (MediaKind::Portrait, b"portrait bytes".to_vec())]
+    );
+    assert_eq!(request.checks[0].name, "face_match");
+    assert_eq!(request.checks[0].operating_point, "fmr_1e-3");
+    assert_eq!(request.checks[1].parameters, [("minimum_age_years".to_owned(), 21.0)].into());
+    // gRPC's own notation; the daemon must see the caller's 7 s.
+    assert_eq!(stage.daemon.grpc_timeout.lock().unwrap().as_deref(), Some("7000000u"));
+}
+
+#[test]
+fn setting_of_a_check_that_was_not_named_is_refused() {
+    let ended = Stage::new().verify("PASS", &["--set", "age_estimation.minimum_age_years=21"]);
+    assert_eq!(ended.code, 65);
+    assert!(ended.err.contains("--check age_estimation"), "{}", ended.err);
+}
+
+// ---------------------------------------------------------------- errors
+
+#[test]
+fn refusals_are_explained_in_words_and_told_by_the_exit_code() {
+    let stage = Stage::new();
+    let table: [(&str, i32, &[&str]); 5] = [
+        ("bad-input", 65, &["media[0].data (b.jpg): the JPEG ends before its last line", "reason: IMAGE_TRUNCATED"]),
+        ("overload", 75, &["at the limit of waiting requests", "try again in 250 ms"]),
+        ("draining", 75, &["the daemon is draining", "try again in 2000 ms"]),
+        ("denied", 77, &["this user is not allowed to use the daemon"]),
+        ("internal", 70, &["internal error", "error_id: 7f3a"]),
+    ];
+    for (kind, code, words) in table {
+        let ended = stage.verify(&format!("refuse:{kind}"), &[]);
+        assert_eq!((ended.code, ended.out.as_str()), (code, ""), "{kind}: {}", ended.err);
+        for expected in words {
+            assert!(ended.err.contains(expected), "{kind}: {expected:?} is not in\n{}", ended.err);
+        }
+        for dump in ["Status", "Some(", "MetadataMap", "ErrorDetails"] {
+            assert!(!ended.err.contains(dump), "{kind}: looks like a debug dump:\n{}", ended.err);
+        }
+    }
+}
+
+#[test]
+fn refusal_is_the_last_json_line() {
+    let ended = Stage::new().verify("refuse:bad-input", &["--json"]);
+    assert_eq!(
+        ended.json_lines(),
+        [json!({
+            "event": "error",
+            "code": "INVALID_ARGUMENT",
+            "exit_code": 65,
+            "message": "the request cannot be used",
+            "reason": "IMAGE_TRUNCATED",
+            "field_violations": [{"field": "media[0].data", "description": "the JPEG ends before its last line"}],
+            "retry_after_ms": null,
+        })]
+    );
+}
+
+#[test]
+fn stream_that_breaks_off_is_no_success() {
+    let stage = Stage::new();
+    let cut = stage.verify("cut", &[]);
+    assert_eq!(cut.code, 69, "{}", cut.err);
+    assert!(cut.err.contains("before its summary"), "{}", cut.err);
+    let failed = stage.verify("fail-midway", &["--json"]);
+    assert_eq!(failed.code, 70);
+    let events: Vec<_> = failed.json_lines().iter().map(|line| line["event"].clone()).collect();
+    assert_eq!(events, ["accepted", "error"]);
+}
+
+#[test]
+fn deadline_ends_a_silent_stream() {
+    let started = Instant::now();
+    let ended = Stage::new().verify("silent", &["--timeout", "300ms"]);
+    assert_eq!(ended.code, 75, "{}", ended.err);
+    assert!(ended.err.contains("the time was up"), "{}", ended.err);
+    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
+}
+
+#[test]
+fn daemon_that_is_not_there_is_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing.sock");
+    let ended = Ended::from(vouch(&missing, folder.path(), &["status"]).output().unwrap());
+    assert_eq!(ended.code, 69);
+    assert!(ended.err.contains("is vouchd running?"), "{}", ended.err);
+
+    let dead = folder.path().join("dead.sock");
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    let ended = Ended::from(vouch(&dead, folder.path(), &["status", "--json"]).output().unwrap());
+    assert_eq!(ended.code, 69);
+    assert!(ended.err.contains("nobody listens there"), "{}", ended.err);
+    // Root may open any socket, so the case of a forbidden one can only be played by another user.
+    if !nix::unistd::geteuid().is_root() {
+        let closed = Stage::new();
+        std::fs::set_permissions(closed.path("vouch.sock"), PermissionsExt::from_mode(0o000)).unwrap();
+        assert_eq!(closed.run(&["status"]).code, 77);
+    }
+}
+
+#[test]
+fn files_that_cannot_be_sent_are_refused_before_the_call() {
+    let stage = Stage::new();
+    let huge = std::fs::File::create(stage.path("huge.jpg")).unwrap();
+    huge.set_len((32 << 20) + 1).unwrap();
+    let half = std::fs::File::create(stage.path("half.jpg")).unwrap();
+    half.set_len(17 << 20).unwrap();
+    for (arguments, code, words) in [
+        (["match", "huge.jpg", "a.jpg"], 65, "larger than the 32 MiB"),
+        (["match", "half.jpg", "half.jpg"], 65, "34.0 MiB together"),
+        (["match", "absent.jpg", "a.jpg"], 66, "absent.jpg: no such file"),
+        (["match", ".", "a.jpg"], 66, "is a directory"),
+    ] {
+        let ended = stage.run(&arguments);
+        assert_eq!(ended.code, code, "{arguments:?}: {}", ended.err);
+        assert!(ended.err.contains(words), "{arguments:?}: {}", ended.err);
+    }
+    assert!(stage.daemon.match_request.lock().unwrap().is_none(), "something was sent");
+}
+
+#[test]
+fn wrong_command_line_is_not_taken_for_a_review() {
+    let stage = Stage::new();
+    for arguments in [&["verify", "--timeout", "10"][..], &["verify", "--check", ""], &["nonsense"], &[]] {
+        assert_eq!(stage.run(arguments).code, 64, "{arguments:?}");
+    }
+    let help = stage.run(&["verify", "--help"]);
+    assert_eq!(help.code, 0);
+    assert!(help.out.contains("2   REVIEW"), "{}", help.out);
+}
+
+#[test]
+fn reader_that_leaves_gets_no_complaint() {
+    let stage = Stage::new();
+    let mut child = stage
+        .command(&["verify", "--selfie", "b.jpg", "--client-reference", "hold"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    stage.daemon.go_on.notify_one();
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    assert_eq!((ended.code, ended.err.as_str()), (74, ""));
+}
+
+// ---------------------------------------------------------------- the other commands
+
+#[test]
+fn unary_commands_share_the_result_and_the_exit_codes() {
+    let stage = Stage::new();
+    let matched = stage.run(&["match", "b.jpg", "a.jpg", "--operating-point", "fmr_1e-3", "--json"]);
+    assert_eq!(matched.code, 1, "{}", matched.err);
+    assert_eq!(matched.json_lines()[0]["check"], "face_match");
+    let sent = stage.daemon.match_request.lock().unwrap().clone().unwrap();
+    assert_eq!((&sent.probe[..], &sent.reference[..]), (&b"selfie bytes"[..], &b"portrait bytes"[..]));
+    assert_eq!(sent.operating_point, "fmr_1e-3");
+
+    let live = stage.run(&["liveness", "b.jpg"]);
+    assert_eq!(live.code, 3);
+    assert!(live.out.starts_with("INCONCLUSIVE passive_liveness\n"), "{}", live.out);
+
+    let age = stage.run(&["age", "b.jpg", "--minimum-age", "21"]);
+    assert_eq!(age.code, 2);
+    let sent = stage.daemon.age_request.lock().unwrap().clone().unwrap();
+    assert_eq!((sent.minimum_age_years, sent.challenge_buffer_years), (Some(21.0), None));
+}
+
+#[test]
+fn faces_are_listed_and_drawn_in_upright_coordinates() {
+    let stage = Stage::new();
+    // Stored lying on its side: 160 × 240 px with EXIF orientation 6 is shown as 240 × 160.
+    let mut exif = b"MM\0\x2a\0\0\0\x08\0\x01".to_vec();
+    exif.extend(b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0");
+    let file = std::fs::File::create(stage.path("lying.jpg")).unwrap();
+    let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(file, 95);
+    image::ImageEncoder::set_exif_metadata(&mut encoder, exif).unwrap();
+    encoder.encode_image(&image::RgbImage::from_pixel(160, 240, image::Rgb([128; 3]))).unwrap();
+
+    let ended = stage.run(&["faces", "lying.jpg", "--draw", "out.png"]);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""));
+    assert!(ended.out.starts_with("2 faces in 240 × 160 px"), "{}", ended.out);
+    let drawn = image::open(stage.path("out.png")).unwrap().into_rgb8();
+    assert_eq!(drawn.dimensions(), (240, 160));
+    assert_eq!(drawn[(25, 11)], image::Rgb([60, 255, 60]), "upper edge of the main face");
+    assert_eq!(drawn[(20, 30)], image::Rgb([0, 255, 255]), "landmark");
+
+    let listed = stage.run(&["faces", "lying.jpg", "--json"]).json_lines();
+    assert_eq!(listed[0]["faces"][0]["box"], json!({"x": 10.0, "y": 12.0, "width": 30.0, "height": 40.0}));
+    assert_eq!(listed[0]["faces"][1]["quality"], Value::Null);
+}
+
+#[test]
+fn picture_that_cannot_be_drawn_on_is_an_input_error() {
+    let ended = Stage::new().run(&["faces", "a.jpg", "--draw", "out.png"]);
+    assert_eq!(ended.code, 65);
+    assert!(ended.err.contains("a.jpg cannot be drawn on"), "{}", ended.err);
+}
+
+#[test]
+fn status_tells_models_checks_and_readiness() {
+    let ready = Stage::new().run(&["status"]);
+    assert_eq!(ready.code, 0);
+    for expected in ["vouchd 0.1.0 READY", "3.0 MiB resident", "face_embedder", "not calibrated", "* fmr_1e-4"] {
+        assert!(ready.out.contains(expected), "{expected:?} is not in\n{}", ready.out);
+    }
+    let draining = Stage::with(Daemon { draining: true, ..Default::default() }).run(&["status", "--json"]);
+    assert_eq!(draining.code, 75);
+    assert_eq!(draining.json_lines()[0]["state"], "DRAINING");
+}
+
+#[test]
+fn completions_name_the_commands() {
+    let stage = Stage::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = stage.run(&["completions", shell]);
+        assert_eq!(ended.code, 0);
+        assert!(ended.out.contains("liveness") && ended.out.contains("client-reference"), "{shell}");
+    }
+}
+
+// ---------------------------------------------------------------- the client in Python
+
+/// The example of another language must read the contract as `vouch` does.
+#[test]
+fn python_orchestrator_agrees_with_the_command_line() {
+    let stage = Stage::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (play, code, words) in [
+        ("PASS", 0, "summary PASS"),
+        ("FAIL", 1, "face_match FAIL, cosine_similarity 0.7512"),
+        ("REVIEW", 2, "at fmr_1e-4, MULTIPLE_FACES"),
+        ("INCONCLUSIVE", 3, "health: SERVING"),
+        ("refuse:bad-input", 65, "media[0].data: the JPEG ends before its last line"),
+        ("refuse:overload", 75, "try again in 250 ms"),
+        ("refuse:denied", 77, "reason: CALLER_NOT_ALLOWED"),
+        ("refuse:internal", 70, "internal error"),
+        ("cut", 69, "ended before its summary"),
+    ] {
+        let output = Command::new("python3")
+            .arg(root.join("examples/python/orchestrate.py"))
+            .args(["--portrait", "a.jpg", "--selfie", "b.jpg", "--client-reference", play])
+            .current_dir(stage.folder.path())
+            .env("PYTHONPATH", root.join(".cache/python"))
+            .env("VOUCH_SOCKET", stage.path("vouch.sock"))
+            .output()
+            .unwrap();
+        let ended = Ended::from(output);
+        assert_eq!(ended.code, code, "{play}: {ended:?}");
+        assert!((ended.out.clone() + &ended.err).contains(words), "{play}: {words:?} is not in {ended:?}");
+    }
+}
