@@ -1,0 +1,72 @@
+# Targets for people; `make` alone lists them. Each installs what it needs and is missing, and works offline the second time.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint bench clean python-example python-packages pack sample-photos build-tools nextest
+
+CARGO ?= cargo
+PYTHON ?= python3
+CACHE := .cache
+
+# What `make python-example` verifies and where.
+SELFIE ?= $(CACHE)/photos/selfie.jpg
+PORTRAIT ?= $(CACHE)/photos/portrait.jpg
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+build: build-tools ## Build the release binaries into target/release
+	$(CARGO) build --locked --release --bins
+
+demo: build pack sample-photos ## Verify sample photographs with a daemon of its own, events printed as they arrive
+	examples/demo.sh
+
+test: build-tools pack sample-photos python-packages nextest ## Run all tests, those with real models and the Python client included
+	$(CARGO) test --locked --doc
+	$(CARGO) nextest run --locked --no-fail-fast
+
+lint: build-tools ## Check format and lints
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+bench: build pack sample-photos ## Run the benchmarks
+	$(CARGO) bench --locked
+
+clean: ## Remove what was built or fetched into this folder
+	rm -rf target $(CACHE) models/pack
+
+python-example: python-packages sample-photos ## Run the Python client against a running daemon (SELFIE=… PORTRAIT=…)
+	PYTHONPATH=$(CACHE)/python $(PYTHON) examples/python/orchestrate.py --selfie "$(SELFIE)" --portrait "$(PORTRAIT)"
+
+# ---------------------------------------------------------------- what the targets need
+
+# The package of each command is installed only when the command is missing.
+build-tools:
+	@examples/install-missing.sh cargo cmake nasm g++ pkg-config
+
+nextest:
+	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest@0.9.151
+
+# `vouch models pull` checks a complete pack in under a second.
+pack: build-tools
+	@examples/install-missing.sh npm pip3
+	@if [ target/release/vouch -nt models/manifest.toml ]; then target/release/vouch models pull; \
+	else $(CARGO) run --quiet --locked --bin vouch -- models pull; fi
+
+sample-photos: $(CACHE)/photos/.complete
+$(CACHE)/photos/.complete: examples/fetch-photos.sh
+	@examples/install-missing.sh pip3
+	@examples/fetch-photos.sh $(CACHE)/photos
+
+# Into a folder of their own: Debian's pip refuses to touch the system (PEP 668), and python3-venv may be missing.
+python-packages: $(CACHE)/python/.complete
+$(CACHE)/python/.complete: examples/python/requirements.txt proto/vouch/v1/vouch.proto
+	@examples/install-missing.sh pip3
+	@echo "installing the Python client's packages into $(CACHE)/python"
+	@rm -rf $(CACHE)/python
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
+		--target $(CACHE)/python -r examples/python/requirements.txt
+	PYTHONPATH=$(CACHE)/python $(PYTHON) -m grpc_tools.protoc -I proto --python_out=$(CACHE)/python \
+		--grpc_python_out=$(CACHE)/python vouch/v1/vouch.proto
+	@touch $@
