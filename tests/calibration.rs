@@ -104,7 +104,7 @@ impl Verification for MadeUp {
         request: Request<EstimateAgeRequest>,
     ) -> Result<Response<EstimateAgeResponse>, Status> {
         let mean = |numbers: &[f64]| numbers.iter().sum::<f64>() / numbers.len() as f64;
-        let result = self.result("age_a", &request.into_inner().selfie, mean)?;
+        let result = self.result("age_a_years", &request.into_inner().selfie, mean)?;
         Ok(Response::new(EstimateAgeResponse { result: Some(result) }))
     }
 
@@ -280,10 +280,10 @@ fn age_combines_the_estimators() {
         "{}",
         report.text
     );
-    assert!((report.json["age_b"]["bias"].as_f64().unwrap() - 8.0).abs() < 0.05);
+    assert!((report.json["age_b_years"]["bias"].as_f64().unwrap() - 8.0).abs() < 0.05);
 
     let calibration = vouch::calibration::Calibration::load(&file).unwrap();
-    let age = calibration.age.as_ref().unwrap().apply(&[("age_a", 36.0), ("age_b", 48.0)]).unwrap();
+    let age = calibration.age.as_ref().unwrap().apply(&[("age_a_years", 36.0), ("age_b_years", 48.0)]).unwrap();
     assert!((age.value - 40.0).abs() < 1.0 && age.low_95 < 40.0 && age.high_95 > 40.0, "{age:?}");
     let point = calibration.operating_point("").unwrap();
     assert_eq!((point.name.as_str(), point.rates["fpr"].trials), ("challenge_25", 130));
