@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::proto;
-use crate::checks::{self, MediaKind, Outcome};
+use crate::checks::{self, AppliedPoint, MediaKind, Outcome};
 use crate::error::Error;
 use crate::inference::registry::{LoadedModel, Registry};
 use crate::models::manifest::Role;
@@ -78,17 +78,17 @@ pub fn check_result(engine: &Engine, result: CheckResult) -> proto::CheckResult 
             low_95: value.low_95,
             high_95: value.high_95,
         }),
-        operating_point: finding.operating_point.map(|point| proto::OperatingPoint {
-            name: point.name,
-            threshold: point.threshold,
-            rates: point.rates.into_iter().collect(),
-        }),
+        operating_point: finding.operating_point.map(operating_point),
         warnings: finding.warnings.into_iter().map(warning).collect(),
         measurements: finding.measurements.into_iter().map(|(name, value)| (name.into(), value)).collect(),
         models: model_refs(&engine.registry, check.roles()),
         calibration_sha256: calibration.map_or_else(String::new, |loaded| loaded.sha256.clone()),
         duration_ms: milliseconds(duration),
     }
+}
+
+pub fn operating_point(point: AppliedPoint) -> proto::OperatingPoint {
+    proto::OperatingPoint { name: point.name, threshold: point.threshold, rates: point.rates.into_iter().collect() }
 }
 
 pub fn model_refs(registry: &Registry, roles: &[Role]) -> Vec<proto::ModelRef> {

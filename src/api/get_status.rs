@@ -1,6 +1,6 @@
 //! `GetStatus`: version, models, calibrations and load. Needs no place, so that it answers under overload too.
 
-use super::convert::milliseconds;
+use super::convert::{self, milliseconds};
 use super::proto::{self, GetStatusResponse};
 use crate::checks;
 use crate::inference::registry::LoadedModel;
@@ -59,14 +59,7 @@ fn check_status(engine: &Engine, name: &str) -> proto::CheckStatus {
         calibration_sha256: loaded.map_or_else(String::new, |loaded| loaded.sha256.clone()),
         default_operating_point: loaded
             .map_or_else(String::new, |loaded| loaded.calibration.default_operating_point.clone()),
-        operating_points: points
-            .iter()
-            .map(|point| proto::OperatingPoint {
-                name: point.name.clone(),
-                threshold: point.threshold,
-                rates: point.rates.iter().map(|(name, rate)| (name.clone(), rate.value)).collect(),
-            })
-            .collect(),
+        operating_points: points.iter().map(|point| convert::operating_point(point.into())).collect(),
         calibrated: loaded.is_some(),
     }
 }
