@@ -312,14 +312,18 @@ async fn batches_do_not_change_a_bit() {
     let daemon = Daemon::start_with(&[
         PATIENT,
         ("VOUCH_INFERENCE__MAX_BATCH", "8"),
-        ("VOUCH_INFERENCE__MAX_BATCH_DELAY_US", "2000"),
+        ("VOUCH_INFERENCE__MAX_BATCH_DELAY_US", "20000"),
         ("VOUCH_LIMITS__MAX_RUNNING", "16"),
     ]);
-    same_scores_alone_and_in_a_crowd(&daemon).await;
-    let status = daemon.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
-    for model in status.models {
-        assert!(model.items_total > model.runs_total, "{} was never batched", model.role);
+    // Which requests meet in a queue is up to the scheduler, so the crowd comes again until every model has seen a batch.
+    for _ in 0..10 {
+        same_scores_alone_and_in_a_crowd(&daemon).await;
+        let status = daemon.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+        if status.models.iter().all(|model| model.items_total > model.runs_total) {
+            return;
+        }
     }
+    panic!("a model was never batched");
 }
 
 /// For a crowd of requests on a debug build.

@@ -386,20 +386,9 @@ fn connect_as(socket: &Path, uid: u32, gid: u32, groups: &'static [u32]) -> io::
     thread.join().unwrap()
 }
 
-/// Tests of other users need root; a run without it says so.
-fn not_root(test: &str) -> bool {
-    let skipped = !Uid::effective().is_root();
-    if skipped {
-        eprintln!("SKIPPED {test}: only root can connect as another user");
-    }
-    skipped
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, to connect as another user"]
 async fn only_listed_users_and_members_of_listed_groups_are_answered() {
-    if not_root("only_listed_users_and_members_of_listed_groups_are_answered") {
-        return;
-    }
     let (_directory, socket) = directory();
     let variables = [
         ("VOUCH_SOCKET__MODE", "0666"),
@@ -429,10 +418,8 @@ async fn only_listed_users_and_members_of_listed_groups_are_answered() {
 
 /// More supplementary groups than the first buffer holds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, to connect as another user"]
 async fn membership_is_found_among_many_groups() {
-    if not_root("membership_is_found_among_many_groups") {
-        return;
-    }
     let (_directory, socket) = directory();
     let _daemon = Daemon::start(&socket, &[("VOUCH_SOCKET__MODE", "0666"), ("VOUCH_SOCKET__ALLOWED_GROUPS", "30299")]);
     let groups: &'static [u32] = (30_000..30_300).collect::<Vec<u32>>().leak();
@@ -443,10 +430,8 @@ async fn membership_is_found_among_many_groups() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, to connect as another user"]
 async fn refused_callers_cannot_take_the_places_of_others() {
-    if not_root("refused_callers_cannot_take_the_places_of_others") {
-        return;
-    }
     let (_directory, socket) = directory();
     let variables = [
         ("VOUCH_SOCKET__MODE", "0666"),
@@ -460,10 +445,8 @@ async fn refused_callers_cannot_take_the_places_of_others() {
 }
 
 #[test]
+#[ignore = "needs root, to connect as another user"]
 fn the_mode_keeps_others_from_connecting_at_all() {
-    if not_root("the_mode_keeps_others_from_connecting_at_all") {
-        return;
-    }
     let (directory, _) = directory();
     // An existing directory that everybody may enter: the socket's mode alone decides.
     let socket = directory.path().join("v.sock");
@@ -475,10 +458,8 @@ fn the_mode_keeps_others_from_connecting_at_all() {
 
 /// So that the packaged service needs no `socket.group`; see `systemd/vouch.tmpfiles.conf`.
 #[test]
+#[ignore = "needs root, to connect as another user"]
 fn a_set_group_id_directory_gives_the_socket_its_group() {
-    if not_root("a_set_group_id_directory_gives_the_socket_its_group") {
-        return;
-    }
     let (_directory, socket) = directory();
     let parent = socket.parent().unwrap();
     fs::create_dir(parent).unwrap();
