@@ -1,5 +1,6 @@
 //! Memory of the daemon under mixed requests: resident bytes after 1 000 and after 10 000 requests of all kinds, good and bad, with
-//! pictures of many sizes, four at a time.
+//! pictures of many sizes, four at a time. Read at rest, when the daemon has given its free pages back, and right after the last
+//! answer as well, which varies with what the last requests were.
 //!
 //! `cargo bench --bench soak [-- REQUESTS]` (after `make pack sample-photos`)
 
@@ -8,7 +9,7 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{Client, Daemon, photo};
@@ -19,6 +20,9 @@ use vouch::api::proto::{
 };
 
 const CALLERS: usize = 4;
+
+/// The daemon gives free pages back every five seconds.
+const REST: Duration = Duration::from_secs(7);
 
 /// The sample photographs at several sizes, upright and on their side, as JPEG and PNG, and files that are no pictures.
 fn pictures() -> (Vec<Bytes>, Vec<Bytes>) {
@@ -111,11 +115,16 @@ fn main() {
                 caller.await.unwrap();
             }
             next.store(goal, Ordering::Relaxed);
-            let status = client.clone().get_status(GetStatusRequest {}).await.unwrap().into_inner();
-            let resident = status.resident_bytes as f64 / 1e6;
+            let resident = async || {
+                let status = client.clone().get_status(GetStatusRequest {}).await.unwrap().into_inner();
+                status.resident_bytes as f64 / 1e6
+            };
+            let busy = resident().await;
+            tokio::time::sleep(REST).await;
+            let resident = resident().await;
             let base = *after_1000.get_or_insert(resident);
             println!(
-                "{goal:6} requests, {} answered, {:5.0} s: resident {resident:6.1} MB, {:.3} of that after 1000",
+                "{goal:6} requests, {} answered, {:5.0} s: resident {resident:6.1} MB at rest, {:.3} of that after 1000 ({busy:.1} MB at work)",
                 answered.load(Ordering::Relaxed),
                 started.elapsed().as_secs_f64(),
                 resident / base
