@@ -6,9 +6,10 @@
 //! 2. [`pipeline`]: admission, then plans and runs one verification and emits its events.
 //! 3. [`imaging`]: bytes to pixels: decode, orient, resize, warp, quality.
 //! 4. [`face`]: detect, align, embed, liveness and age scores, landmarks.
-//! 5. [`checks`]: from evidence and calibration to outcomes; one file per check.
-//! 6. [`inference`]: queue, batches and ONNX Runtime sessions behind one small trait.
-//! 7. [`calibration`]: score to error rates, operating points.
+//! 5. [`document`]: identity documents: machine-readable zone, fields.
+//! 6. [`checks`]: from evidence and calibration to outcomes; one file per check.
+//! 7. [`inference`]: queue, batches and ONNX Runtime sessions behind one small trait.
+//! 8. [`calibration`]: score to error rates, operating points.
 //!
 //! Beside that way: [`models`] (manifest, pull, verify, bundle), [`config`], [`ops`] (systemd, logging), [`cli`] (what the
 //! `vouch` binary does).
@@ -18,6 +19,7 @@ pub mod calibration;
 pub mod checks;
 pub mod cli;
 pub mod config;
+pub mod document;
 pub mod error;
 pub mod face;
 pub mod imaging;

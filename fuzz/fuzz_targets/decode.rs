@@ -18,14 +18,8 @@ fuzz_target!(|bytes: &[u8]| {
     match decode(bytes, &options) {
         Ok(decoded) => {
             let image = decoded.image;
-            assert_eq!(
-                image.rgb.len(),
-                image.width as usize * image.height as usize * 3
-            );
-            assert!(
-                u64::from(decoded.source_width) * u64::from(decoded.source_height)
-                    <= options.max_pixels
-            );
+            assert_eq!(image.rgb.len(), image.width as usize * image.height as usize * 3);
+            assert!(u64::from(decoded.source_width) * u64::from(decoded.source_height) <= options.max_pixels);
             assert!(image.width <= decoded.source_width && image.height <= decoded.source_height);
         }
         Err(error) => assert!(error.code().starts_with("IMAGE_") && error.to_string().len() < 200),
