@@ -22,7 +22,8 @@ use vouch::api::proto::verification_server::{Verification, VerificationServer};
 use vouch::api::proto::{
     CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, CheckResult, DetectFacesRequest, DetectFacesResponse,
     EstimateAgeRequest, EstimateAgeResponse, GetStatusRequest, GetStatusResponse, MatchFacesRequest,
-    MatchFacesResponse, ModelRef, Outcome, VerifyEvent, VerifyRequest, Warning,
+    MatchFacesResponse, ModelRef, Outcome, ReadDocumentRequest, ReadDocumentResponse, VerifyEvent, VerifyRequest,
+    Warning,
 };
 use vouch::calibration::{CalibrationSet, Decision, Support};
 
@@ -106,6 +107,10 @@ impl Verification for MadeUp {
         let mean = |numbers: &[f64]| numbers.iter().sum::<f64>() / numbers.len() as f64;
         let result = self.result("age_a_years", &request.into_inner().selfie, mean)?;
         Ok(Response::new(EstimateAgeResponse { result: Some(result) }))
+    }
+
+    async fn read_document(&self, _: Request<ReadDocumentRequest>) -> Result<Response<ReadDocumentResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
     }
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {

@@ -20,7 +20,8 @@ use vouch::api::proto::{
     self, Accepted, Calibrated, CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, CheckResult, CheckStatus,
     DetectFacesRequest, DetectFacesResponse, EstimateAgeRequest, EstimateAgeResponse, Face, FaceQuality,
     GetStatusRequest, GetStatusResponse, MatchFacesRequest, MatchFacesResponse, MediaKind, ModelRef, ModelStatus,
-    OperatingPoint, Outcome, Point, Progress, State, Summary, VerifyEvent, VerifyRequest, Warning,
+    OperatingPoint, Outcome, Point, Progress, ReadDocumentRequest, ReadDocumentResponse, State, Summary, VerifyEvent,
+    VerifyRequest, Warning,
 };
 
 // ---------------------------------------------------------------- the played daemon
@@ -32,6 +33,7 @@ struct Daemon {
     grpc_timeout: Mutex<Option<String>>,
     match_request: Mutex<Option<MatchFacesRequest>>,
     age_request: Mutex<Option<EstimateAgeRequest>>,
+    document_request: Mutex<Option<ReadDocumentRequest>>,
     /// Holds back everything after the first event until the test has seen it.
     go_on: Notify,
     draining: bool,
@@ -189,6 +191,27 @@ impl Verification for Service {
     ) -> Result<Response<EstimateAgeResponse>, Status> {
         *self.0.age_request.lock().unwrap() = Some(request.into_inner());
         Ok(Response::new(EstimateAgeResponse { result: Some(result("age_estimation", Outcome::Review)) }))
+    }
+
+    async fn read_document(
+        &self,
+        request: Request<ReadDocumentRequest>,
+    ) -> Result<Response<ReadDocumentResponse>, Status> {
+        let request = request.into_inner();
+        let page = proto::DocumentPage {
+            width_px: 320,
+            height_px: 200,
+            barcodes: vec![proto::Barcode {
+                symbology: "QR_CODE".into(),
+                payload: bytes::Bytes::from_static(b"a\x1b[2Jb"),
+                text: "a\x1b[2Jb".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let pages = if request.parts.is_empty() { vec![proto::DocumentPage::default()] } else { vec![page] };
+        *self.0.document_request.lock().unwrap() = Some(request);
+        Ok(Response::new(ReadDocumentResponse { pages, ..Default::default() }))
     }
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
@@ -632,4 +655,62 @@ fn python_orchestrator_agrees_with_the_command_line() {
         assert_eq!(ended.code, code, "{play}: {ended:?}");
         assert!((ended.out.clone() + &ended.err).contains(words), "{play}: {words:?} is not in {ended:?}");
     }
+}
+
+// ---------------------------------------------------------------- documents
+
+/// The passport of ICAO Doc 9303 part 4, appendix A.
+const PASSPORT: [&str; 2] =
+    ["P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", "L898902C36UTO7408122F1204159ZE184226B<<<<<10"];
+
+fn mrz(arguments: &[&str]) -> Ended {
+    let arguments = [&["mrz"][..], arguments].concat();
+    Ended::from(vouch(Path::new("/nonexistent/vouch.sock"), Path::new("/"), &arguments).output().unwrap())
+}
+
+#[test]
+fn mrz_lines_are_read_without_a_daemon_and_the_exit_code_tells_wrong_digits() {
+    let good = mrz(&PASSPORT);
+    assert_eq!(good.code, 0, "{good:?}");
+    assert!(good.out.contains("TD3, all check digits are right"), "{}", good.out);
+    assert!(good.out.contains("family_name            ERIKSSON"), "{}", good.out);
+    let wrong = mrz(&[PASSPORT[0], "L898902C36UTO7408123F1204159ZE184226B<<<<<10"]);
+    assert_eq!(wrong.code, 1, "{wrong:?}");
+    let no_mrz = mrz(&["HELLO"]);
+    assert_eq!((no_mrz.code, no_mrz.out.as_str()), (65, ""));
+    assert!(!no_mrz.err.contains("HELLO"), "errors quote no field: {}", no_mrz.err);
+}
+
+#[test]
+fn mrz_takes_lines_from_standard_input_and_a_day_for_the_century() {
+    let mut command = vouch(Path::new("/nonexistent"), Path::new("/"), &["mrz", "--json", "--date", "1980-01-01"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), PASSPORT.join("\n").as_bytes()).unwrap();
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    let read = &ended.json_lines()[0];
+    let field = |name: &str| {
+        let fields = read["fields"].as_array().unwrap();
+        fields.iter().find(|field| field["name"] == name).unwrap()["value"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((field("birth_date"), field("expiry_date")), ("1974-08-12".into(), "2012-04-15".into()));
+    assert_eq!(read["outcome"], "PASS");
+}
+
+#[test]
+fn barcode_asks_for_barcodes_alone_and_obeys_no_control_character() {
+    let stage = Stage::new();
+    let ended = stage.run(&["barcode", "a.jpg"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(stage.daemon.document_request.lock().unwrap().as_ref().unwrap().parts, ["barcode"]);
+    assert!(ended.out.contains("barcode QR_CODE, 6 bytes"), "{}", ended.out);
+    assert!(ended.out.contains("a\\u{1b}[2Jb"), "{}", ended.out);
+}
+
+#[test]
+fn a_document_that_shows_nothing_is_inconclusive() {
+    let stage = Stage::new();
+    let ended = stage.run(&["document", "a.jpg", "b.jpg"]);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let request = stage.daemon.document_request.lock().unwrap().take().unwrap();
+    assert_eq!((request.images.len(), request.parts.len()), (2, 0));
 }

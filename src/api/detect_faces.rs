@@ -21,7 +21,7 @@ pub async fn detect_faces(call: Call, request: DetectFacesRequest) -> Result<Det
     let response = call
         .until_deadline(async {
             let media = Media { kind: MediaKind::Selfie, data: request.image, field: "image".into() };
-            call.engine.check_size(&media)?;
+            call.engine.check_size(&media.data, &media.field)?;
             let place = call.enter(media.data.len() as u64).await?;
             let picture = call.engine.picture(media, &call.context, Arc::new(|_, _| {}));
             let started = Instant::now();

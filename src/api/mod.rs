@@ -10,6 +10,7 @@ mod estimate_age;
 mod get_status;
 pub mod listener;
 mod match_faces;
+pub mod read_document;
 mod request;
 pub mod server;
 pub mod service;

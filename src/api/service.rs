@@ -9,11 +9,11 @@ use super::proto::verification_server::{Verification, VerificationServer};
 use super::proto::{
     CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, DetectFacesRequest, DetectFacesResponse,
     EstimateAgeRequest, EstimateAgeResponse, GetStatusRequest, GetStatusResponse, MatchFacesRequest,
-    MatchFacesResponse, VerifyRequest,
+    MatchFacesResponse, ReadDocumentRequest, ReadDocumentResponse, VerifyRequest,
 };
 use super::request::Call;
 use super::verify::{EventStream, verify};
-use super::{check_passive_liveness, detect_faces, estimate_age, get_status, match_faces};
+use super::{check_passive_liveness, detect_faces, estimate_age, get_status, match_faces, read_document};
 use crate::pipeline::Engine;
 
 /// Name of the service in health checks.
@@ -74,6 +74,14 @@ impl Verification for VerificationService {
     ) -> Result<Response<EstimateAgeResponse>, Status> {
         let (call, request) = self.call(request);
         estimate_age::estimate_age(call, request).await.map(Response::new)
+    }
+
+    async fn read_document(
+        &self,
+        request: Request<ReadDocumentRequest>,
+    ) -> Result<Response<ReadDocumentResponse>, Status> {
+        let (call, request) = self.call(request);
+        read_document::read_document(call, request).await.map(Response::new)
     }
 
     async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {

@@ -6,6 +6,7 @@
 
 pub mod completions;
 pub mod connect;
+pub mod document;
 pub mod draw;
 pub mod faces;
 pub mod models;
@@ -69,6 +70,15 @@ enum Command {
     /// Find faces, and draw them on a copy of the picture
     #[command(after_help = EXIT_CODES)]
     Faces(faces::FacesArgs),
+    /// Read an identity document: machine-readable zone, barcodes, fields
+    #[command(after_help = EXIT_CODES)]
+    Document(document::DocumentArgs),
+    /// Read the barcodes of a picture
+    #[command(after_help = EXIT_CODES)]
+    Barcode(document::BarcodeArgs),
+    /// Read the lines of a machine-readable zone; needs no daemon
+    #[command(after_help = EXIT_CODES)]
+    Mrz(document::MrzArgs),
     /// Show the daemon's state, models, checks and load
     Status(status::StatusArgs),
     /// Make, check and move the model pack
@@ -95,6 +105,9 @@ pub fn main() -> ExitCode {
         Command::Liveness(args) => block_on(verify::liveness(&args, &target(args.call.timeout))),
         Command::Age(args) => block_on(verify::age(&args, &target(args.call.timeout))),
         Command::Faces(args) => block_on(faces::run(&args, &target(args.call.timeout))),
+        Command::Document(args) => block_on(document::document(&args, &target(args.call.timeout))),
+        Command::Barcode(args) => block_on(document::barcode(&args, &target(args.call.timeout))),
+        Command::Mrz(args) => document::mrz(&args),
         Command::Status(args) => block_on(status::run(&args, &target(args.call.timeout))),
         Command::Models(command) => Ok(models::main(command)),
         Command::Completions(args) => completions::run(&args),

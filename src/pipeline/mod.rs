@@ -4,6 +4,7 @@
 //! Called by `api`; knows no proto type. Below it everything is pure or a model run.
 
 pub mod admission;
+pub mod document;
 pub mod picture;
 pub mod verify;
 
@@ -170,16 +171,25 @@ impl Engine {
         Picture::new(media, Arc::clone(&self.face_models), options, Arc::clone(context), listener)
     }
 
+    /// How pictures of documents are decoded: in full, since an MRZ or a barcode may be a small part of the picture.
+    pub fn document_options(&self) -> DecodeOptions {
+        DecodeOptions {
+            max_bytes: self.limits.max_image_bytes as u64,
+            max_pixels: self.limits.max_pixels,
+            ..DecodeOptions::default()
+        }
+    }
+
     /// Refuses a picture that is too large to be looked at, before it waits for its turn.
     ///
     /// # Errors
     /// [`Error::InvalidInput`].
-    pub fn check_size(&self, media: &Media) -> Result<(), Error> {
-        let (size, limit) = (media.data.len(), self.limits.max_image_bytes);
+    pub fn check_size(&self, data: &[u8], field: &str) -> Result<(), Error> {
+        let (size, limit) = (data.len(), self.limits.max_image_bytes);
         if size == 0 {
-            Err(Error::invalid(&media.field, "IMAGE_EMPTY", "there are no bytes"))
+            Err(Error::invalid(field, "IMAGE_EMPTY", "there are no bytes"))
         } else if size > limit {
-            Err(Error::invalid(&media.field, "IMAGE_TOO_LARGE", format!("{size} bytes are more than {limit}")))
+            Err(Error::invalid(field, "IMAGE_TOO_LARGE", format!("{size} bytes are more than {limit}")))
         } else {
             Ok(())
         }

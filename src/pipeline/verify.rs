@@ -89,7 +89,7 @@ pub fn plan(engine: &Engine, media: Vec<Media>, requests: Vec<CheckRequest>) -> 
             let reason = format!("there is a {} already", one.kind.as_str());
             return Err(Error::invalid(format!("media[{index}].kind"), "MEDIA_KIND_REPEATED", reason));
         }
-        engine.check_size(one)?;
+        engine.check_size(&one.data, &one.field)?;
     }
     let kinds: Vec<MediaKind> = media.iter().map(|media| media.kind).collect();
     let checks = if requests.is_empty() {

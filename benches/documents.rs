@@ -1,0 +1,237 @@
+//! How well documents are read, on labelled data that the caller names, with the plain decoder beside it where there is one.
+//!
+//! `cargo bench --bench documents -- barcodes DIR [ANGLE]`: zxing-cpp's `test/samples` (a folder for each kind, same-named `.txt` or
+//! `.bin` with the payload), turned by so many degrees; `-- aamva DIR`: the texts of idparser's tests with its `expected.json`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::Value;
+use vouch::document::aamva::{self, Field, Height, Record, Weight};
+use vouch::document::barcode::{Luma, Request, Symbology, join_parts, read};
+use zxingcpp::{ImageFormat, ImageView, TextMode};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["barcodes", folder] => barcodes(Path::new(folder), 0.0),
+        ["barcodes", folder, angle] => barcodes(Path::new(folder), angle.parse().expect("an angle in degrees")),
+        ["aamva", folder] => aamva(Path::new(folder)),
+        // `cargo bench` without arguments runs everything, and there is nothing to run on.
+        _ => println!("usage: documents barcodes DIR [ANGLE] | documents aamva DIR"),
+    }
+}
+
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)]
+}
+
+// ---------------------------------------------------------------- barcodes
+
+#[derive(Default)]
+struct Row {
+    samples: usize,
+    plain: usize,
+    ours: usize,
+    plain_ms: Vec<f64>,
+    ours_ms: Vec<f64>,
+}
+
+fn barcodes(root: &Path, angle: f64) {
+    let request = Request { wanted: Symbology::ALL.to_vec(), ..Request::default() };
+    println!(
+        "{:24}{:>8}{:>8}{:>8}{:>22}{:>22}",
+        "folder", "samples", "plain", "ours", "plain ms p50/p95", "ours ms p50/p95"
+    );
+    let (mut samples, mut plain, mut ours) = (0, 0, 0);
+    for folder in files_of(root).into_iter().filter(|path| path.is_dir()) {
+        let mut row = Row::default();
+        for file in files_of(&folder) {
+            if !matches!(file.extension().and_then(|extension| extension.to_str()), Some("png" | "jpg" | "webp")) {
+                continue;
+            }
+            let grey = turned(&image::open(&file).unwrap().into_luma8(), angle);
+            let picture = Luma::new(grey.width(), grey.height(), grey.into_raw()).unwrap();
+            measure(&picture, &request, expected(&file).as_deref(), &mut row);
+        }
+        if row.samples == 0 {
+            continue;
+        }
+        row.plain_ms.sort_by(f64::total_cmp);
+        row.ours_ms.sort_by(f64::total_cmp);
+        let times = |ms: &[f64]| format!("{:.1} / {:.1}", percentile(ms, 0.5), percentile(ms, 0.95));
+        println!(
+            "{:24}{:8}{:8}{:8}{:>22}{:>22}",
+            folder.file_name().unwrap().to_string_lossy(),
+            row.samples,
+            row.plain,
+            row.ours,
+            times(&row.plain_ms),
+            times(&row.ours_ms)
+        );
+        (samples, plain, ours) = (samples + row.samples, plain + row.plain, ours + row.ours);
+    }
+    println!("{:24}{samples:8}{plain:8}{ours:8}", "all");
+}
+
+/// Reads a picture with both. A sample without a payload beside it holds no symbol: what is found there counts against the reader
+/// as a false find, shown as a number in the same column.
+fn measure(picture: &Luma, request: &Request, expected: Option<&[u8]>, row: &mut Row) {
+    let view = ImageView::from_slice(picture.pixels(), picture.width(), picture.height(), ImageFormat::Lum).unwrap();
+    let started = Instant::now();
+    let plain = zxingcpp::read().from(view.clone()).unwrap();
+    row.plain_ms.push(started.elapsed().as_secs_f64() * 1e3);
+    let started = Instant::now();
+    let ours = join_parts(read(picture, request, &|| false).unwrap());
+    row.ours_ms.push(started.elapsed().as_secs_f64() * 1e3);
+    row.samples += 1;
+    let Some(expected) = expected else {
+        row.plain += usize::from(!plain.is_empty());
+        row.ours += usize::from(!ours.is_empty());
+        return;
+    };
+    // Expected texts are in one of the decoder's renderings, so a payload is right in any of them, for both readers alike.
+    let renderings = [TextMode::HRI, TextMode::Plain, TextMode::ECI, TextMode::Escaped];
+    let rendered: Vec<_> =
+        renderings.iter().flat_map(|&mode| zxingcpp::read().text_mode(mode).from(view.clone()).unwrap()).collect();
+    let is_right = |bytes: &[u8], text: &str| {
+        bytes == expected
+            || alike(text, expected)
+            || rendered.iter().any(|code| code.bytes() == bytes && alike(&code.text(), expected))
+    };
+    row.plain += usize::from(plain.iter().any(|code| is_right(&code.bytes(), &code.text())));
+    row.ours += usize::from(ours.iter().any(|code| is_right(&code.bytes, &code.text)));
+}
+
+/// The same text but for the brackets and separators that renderings of GS1 payloads put in or leave out.
+fn alike(text: &str, expected: &[u8]) -> bool {
+    let kept = |character: &char| !"()\u{1d} ".contains(*character);
+    text.chars().filter(kept).eq(String::from_utf8_lossy(expected).chars().filter(kept))
+}
+
+/// The payload beside a sample, which several samples of one symbol may share (`01-1.png`, `01-2.png`, `01.txt`).
+fn expected(sample: &Path) -> Option<Vec<u8>> {
+    let stem = sample.file_stem()?.to_str()?;
+    let shared = stem.rsplit_once('-').map(|(head, _)| head);
+    let candidates =
+        [Some(stem), shared].into_iter().flatten().flat_map(|stem| ["txt", "bin"].map(|kind| (stem, kind)));
+    candidates.into_iter().find_map(|(stem, kind)| std::fs::read(sample.with_file_name(format!("{stem}.{kind}"))).ok())
+}
+
+/// Turned clockwise on a white ground large enough to hold it.
+fn turned(image: &image::GrayImage, angle: f64) -> image::GrayImage {
+    if angle == 0.0 {
+        return image.clone();
+    }
+    let (width, height) = (f64::from(image.width()), f64::from(image.height()));
+    let (sin, cos) = angle.to_radians().sin_cos();
+    let size = [width * cos.abs() + height * sin.abs(), width * sin.abs() + height * cos.abs()].map(f64::ceil);
+    image::GrayImage::from_fn(size[0] as u32, size[1] as u32, |x, y| {
+        let (x, y) = (f64::from(x) + 0.5 - size[0] / 2.0, f64::from(y) + 0.5 - size[1] / 2.0);
+        let (x, y) = (x * cos + y * sin + width / 2.0 - 0.5, -x * sin + y * cos + height / 2.0 - 0.5);
+        let value = image::imageops::interpolate_bilinear(image, x as f32, y as f32);
+        value.unwrap_or(image::Luma([255]))
+    })
+}
+
+// ---------------------------------------------------------------- AAMVA
+
+fn aamva(root: &Path) {
+    let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(root.join("expected.json")).unwrap()).unwrap();
+    let (mut texts, mut absent, mut right, mut wanted, mut micros) = (0, 0, 0, 0, Vec::new());
+    for case in &cases {
+        let case = case.as_object().unwrap();
+        let Ok(bytes) = std::fs::read(root.join("IdParser.Test").join(case["file"].as_str().unwrap())) else {
+            absent += 1;
+            continue;
+        };
+        texts += 1;
+        let started = Instant::now();
+        let record = aamva::parse(&bytes);
+        micros.push(started.elapsed().as_secs_f64() * 1e6);
+        for (key, want) in case.iter().filter(|(key, _)| !["file", "raw_exists"].contains(&key.as_str())) {
+            let found = record.as_ref().map_or(String::new(), |record| field(record, key, want.as_str().unwrap()));
+            wanted += 1;
+            right += usize::from(*want == found);
+            if *want != found {
+                println!("{} {key}: expected {want}, found {found:?}", case["file"]);
+            }
+        }
+    }
+    micros.sort_by(f64::total_cmp);
+    let median = percentile(&micros, 0.5);
+    println!(
+        "{texts} texts ({absent} of the list are not there): {right} of {wanted} fields right, {median:.0} µs each"
+    );
+}
+
+/// A field in the words of idparser.
+fn field(record: &Record, key: &str, expected: &str) -> String {
+    fn text(field: &Option<Field<String>>) -> String {
+        field.as_ref().and_then(|field| field.value.clone()).unwrap_or_default()
+    }
+    fn date(field: &Option<Field<aamva::Date>>) -> String {
+        let day = |date: aamva::Date| format!("{:04}-{:02}-{:02}", date.year, date.month, date.day);
+        field.as_ref().and_then(|field| field.value).map(day).unwrap_or_default()
+    }
+    fn word<T: std::fmt::Debug>(field: &Option<Field<T>>) -> String {
+        field.as_ref().and_then(|field| field.value.as_ref()).map(|value| format!("{value:?}")).unwrap_or_default()
+    }
+    match key {
+        "First" => text(&record.given_name),
+        "Middle" => text(&record.middle_names),
+        "Last" => text(&record.family_name),
+        "Suffix" => text(&record.suffix),
+        "StreetLine1" => text(&record.address.street_1),
+        "StreetLine2" => text(&record.address.street_2),
+        "City" => text(&record.address.city),
+        "JurisdictionCode" => text(&record.address.jurisdiction),
+        "PostalCode" => text(&record.address.postal_code),
+        "IdNumber" => text(&record.number),
+        "VehicleClass" => text(&record.vehicle_class),
+        "RestrictionCodes" => text(&record.restrictions),
+        "EndorsementCodes" => text(&record.endorsements),
+        "DocumentDiscriminator" => text(&record.document_discriminator),
+        "InventoryControlNumber" => text(&record.inventory_control_number),
+        "DateOfBirth" => date(&record.birth),
+        "IssueDate" => date(&record.issue),
+        "ExpirationDate" => date(&record.expiry),
+        "RevisionDate" => date(&record.card_revision),
+        "Under18Until" => date(&record.under_18_until),
+        "Under19Until" => date(&record.under_19_until),
+        "Under21Until" => date(&record.under_21_until),
+        "Sex" => word(&record.sex),
+        "EyeColor" => word(&record.eyes),
+        "HairColor" => word(&record.hair),
+        "Country" => match text(&record.country).as_str() {
+            "USA" => "Usa".into(),
+            "CAN" => "Canada".into(),
+            other => other.into(),
+        },
+        "AamvaVersionNumber" => {
+            let years = ["", "2000", "2003", "2005", "2009", "2010", "2011", "2012", "2013", "2016", "2020"];
+            format!("Aamva{}", years.get(usize::from(record.header.version)).unwrap_or(&"?"))
+        }
+        "Height" => match record.height.as_ref().and_then(|field| field.value) {
+            Some(Height::Centimetres(centimetres)) => format!("FromMetric:{centimetres}"),
+            Some(Height::Inches(inches)) if expected.contains(',') => {
+                format!("FromImperial:{},{}", inches / 12, inches % 12)
+            }
+            Some(Height::Inches(inches)) => format!("FromImperial:{inches}"),
+            None => String::new(),
+        },
+        "Weight" => match record.weight.as_ref().and_then(|field| field.value) {
+            Some(Weight::Kilograms(kilograms)) => format!("FromMetric:{kilograms}"),
+            Some(Weight::Pounds(pounds)) => format!("FromImperial:{pounds}"),
+            Some(Weight::PoundsRange(low, Some(high))) => format!("FromRange:WeightRange.Lbs{low}To{high}"),
+            Some(Weight::PoundsRange(_, None)) | None => String::new(),
+        },
+        other => format!("no rule for {other}"),
+    }
+}

@@ -1,0 +1,200 @@
+//! `ReadDocument`: the machine-readable zone and the barcodes of a document's pictures, as fields.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tonic::Status;
+
+use super::convert;
+use super::proto::{self, ReadDocumentRequest, ReadDocumentResponse};
+use super::request::Call;
+use crate::document::barcode::Symbology;
+use crate::document::fields::{DocumentField, Source};
+use crate::document::mrz::{Certainty, CheckDigit, Proof, Repaired};
+use crate::error::Error;
+use crate::pipeline::document::{self, Page, Parts, ReadBarcode};
+
+/// Most pictures of one document: two sides, each once more under other light.
+const MAX_IMAGES: usize = 4;
+
+/// # Errors
+/// Those of decoding and of the models.
+pub async fn read_document(call: Call, request: ReadDocumentRequest) -> Result<ReadDocumentResponse, Status> {
+    let response = call
+        .until_deadline(async {
+            let parts = parts(&request.parts)?;
+            let images = request.images;
+            if images.is_empty() || images.len() > MAX_IMAGES {
+                let reason = format!("there are {} pictures; 1 to {MAX_IMAGES} make a document", images.len());
+                return Err(Error::invalid("images", "IMAGE_COUNT", reason));
+            }
+            for (index, image) in images.iter().enumerate() {
+                call.engine.check_size(image, &format!("images[{index}]"))?;
+            }
+            let place = Arc::new(call.enter(images.iter().map(|image| image.len() as u64).sum()).await?);
+            let started = Instant::now();
+            let mut pages = Vec::with_capacity(images.len());
+            // One after the other: a document's pictures are many megapixels each, and the request has one place.
+            for (index, image) in images.into_iter().enumerate() {
+                let (engine, context, place) =
+                    (Arc::clone(&call.engine), Arc::clone(&call.context), Arc::clone(&place));
+                let read = tokio::task::spawn_blocking(move || {
+                    // Held until the work has ended, also when the caller has gone before.
+                    let _place = place;
+                    document::read(&image, &format!("images[{index}]"), &engine.document_options(), parts, &context)
+                });
+                let page = read
+                    .await
+                    .unwrap_or_else(|_| Err(Error::internal("reading panicked; its place stands in the journal")))?;
+                pages.push(page);
+            }
+            Ok(response(pages, started))
+        })
+        .await?;
+    Ok(response)
+}
+
+/// The parts that a request names; all of them if it names none.
+fn parts(names: &[String]) -> Result<Parts, Error> {
+    let mut parts = Parts { mrz: names.is_empty(), barcode: names.is_empty() };
+    for (index, name) in names.iter().enumerate() {
+        match name.as_str() {
+            "mrz" => parts.mrz = true,
+            "barcode" => parts.barcode = true,
+            _ => {
+                let reason = "there is no such part; the parts are mrz and barcode";
+                return Err(Error::invalid(format!("parts[{index}]"), "PART_UNKNOWN", reason));
+            }
+        }
+    }
+    Ok(parts)
+}
+
+fn response(pages: Vec<Page>, started: Instant) -> ReadDocumentResponse {
+    let fields = pages
+        .iter()
+        .enumerate()
+        .flat_map(|(index, page)| page.fields().into_iter().map(move |field| field_message(field, index)));
+    ReadDocumentResponse {
+        fields: fields.collect(),
+        pages: pages.into_iter().map(page_message).collect(),
+        models: Vec::new(),
+        duration_ms: convert::milliseconds(started.elapsed()),
+    }
+}
+
+fn page_message(page: Page) -> proto::DocumentPage {
+    let [width_px, height_px] = page.source_size;
+    proto::DocumentPage {
+        width_px,
+        height_px,
+        mrz: None,
+        barcodes: page.barcodes.into_iter().map(barcode_message).collect(),
+        warnings: Vec::new(),
+        stage_ms: page.stages.into_iter().map(|(name, time)| (name.to_owned(), convert::milliseconds(time))).collect(),
+    }
+}
+
+fn barcode_message(barcode: ReadBarcode) -> proto::Barcode {
+    let ReadBarcode { symbol, licence } = barcode;
+    proto::Barcode {
+        symbology: symbology(symbol.symbology).into(),
+        payload: symbol.bytes.into(),
+        text: symbol.text,
+        quad: symbol.quad.iter().map(|&[x, y]| proto::Point { x: f64::from(x), y: f64::from(y) }).collect(),
+        content: if licence.is_some() { "AAMVA" } else { "" }.into(),
+        warnings: licence.iter().flat_map(|record| &record.warnings).map(|warning| warning.code().into()).collect(),
+    }
+}
+
+fn symbology(symbology: Symbology) -> &'static str {
+    match symbology {
+        Symbology::Pdf417 => "PDF417",
+        Symbology::MicroPdf417 => "MICRO_PDF417",
+        Symbology::QrCode => "QR_CODE",
+        Symbology::MicroQrCode => "MICRO_QR_CODE",
+        Symbology::RectangularMicroQrCode => "RECTANGULAR_MICRO_QR_CODE",
+        Symbology::Aztec => "AZTEC",
+        Symbology::DataMatrix => "DATA_MATRIX",
+        Symbology::MaxiCode => "MAXI_CODE",
+        Symbology::Code128 => "CODE_128",
+        Symbology::Code39 => "CODE_39",
+        Symbology::Code93 => "CODE_93",
+        Symbology::Codabar => "CODABAR",
+        Symbology::Itf => "ITF",
+        Symbology::EanUpc => "EAN_UPC",
+        Symbology::DataBar => "DATA_BAR",
+        Symbology::Telepen => "TELEPEN",
+        Symbology::DxFilmEdge => "DX_FILM_EDGE",
+    }
+}
+
+/// The MRZ as a message; `quad` stays empty.
+pub fn mrz_message(repaired: &Repaired) -> proto::Mrz {
+    let mrz = &repaired.mrz;
+    let letter = |symbol: Option<char>| symbol.map(String::from).unwrap_or_default();
+    let index = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+    proto::Mrz {
+        format: mrz.format.name().into(),
+        lines: mrz.lines.clone(),
+        check_digits_valid: mrz.all_check_digits_valid(),
+        composite: check_digit(mrz.composite).into(),
+        repairs: repaired
+            .repairs
+            .iter()
+            .map(|repair| proto::MrzRepair {
+                line: index(repair.line),
+                position: index(repair.position),
+                from: letter(repair.from),
+                to: letter(repair.to),
+                proof: proof(repair.proof).into(),
+            })
+            .collect(),
+        quad: Vec::new(),
+    }
+}
+
+/// A field as a message. `page` is the picture it was read from, counted from 0.
+pub fn field_message(field: DocumentField, page: usize) -> proto::DocumentField {
+    proto::DocumentField {
+        name: field.name.into(),
+        value: field.value.unwrap_or_default(),
+        raw: field.raw,
+        source: match field.source {
+            Source::Mrz => proto::FieldSource::Mrz,
+            Source::Barcode => proto::FieldSource::Barcode,
+        }
+        .into(),
+        check_digit: check_digit(field.check_digit).into(),
+        certainty: match field.certainty {
+            Certainty::AsRead => proto::Certainty::AsRead,
+            Certainty::Proved => proto::Certainty::Proved,
+            Certainty::Presumed => proto::Certainty::Presumed,
+            Certainty::Uncertain => proto::Certainty::Uncertain,
+        }
+        .into(),
+        alternatives: field.alternatives,
+        warnings: field.warnings.into_iter().map(str::to_owned).collect(),
+        page: u32::try_from(page).unwrap_or(u32::MAX),
+    }
+}
+
+fn check_digit(state: CheckDigit) -> proto::CheckDigit {
+    match state {
+        CheckDigit::Valid => proto::CheckDigit::Valid,
+        CheckDigit::Failed { .. } => proto::CheckDigit::Failed,
+        CheckDigit::Absent => proto::CheckDigit::Absent,
+        CheckDigit::NotApplicable => proto::CheckDigit::NotApplicable,
+    }
+}
+
+fn proof(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Alphabet => "ALPHABET",
+        Proof::CheckDigit => "CHECK_DIGIT",
+        Proof::TwoCheckDigits => "TWO_CHECK_DIGITS",
+        Proof::KnownState => "KNOWN_STATE",
+        Proof::NameSyntax => "NAME_SYNTAX",
+        Proof::FillerRun => "FILLER_RUN",
+    }
+}

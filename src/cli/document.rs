@@ -1,0 +1,362 @@
+//! `vouch document` and `vouch barcode`: what stands on the pictures of a document; `vouch mrz`: what lines of text say.
+//!
+//! Called by `cli`. `vouch mrz` needs no daemon: parsing lines is the same code there as here. Printing is shared by all three, since
+//! all answer with the same message.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::connect::{self, CallArgs, Failure, Target};
+use super::report::{Paint, exit_code_of, models_to_json, warning_to_json, warning_to_text};
+use crate::api::proto::{
+    Barcode, Certainty, CheckDigit, DocumentField, DocumentPage, FieldSource, Mrz, Outcome, Point, ReadDocumentRequest,
+    ReadDocumentResponse,
+};
+use crate::api::read_document::{field_message, mrz_message};
+use crate::document::fields;
+use crate::document::mrz::{Date, ReadLine, repair};
+
+#[derive(Debug, Args)]
+pub struct DocumentArgs {
+    /// The pictures of one document, such as the front and the back of a card
+    #[arg(required = true, num_args = 1..=4, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub call: CallArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BarcodeArgs {
+    /// The picture
+    image: PathBuf,
+    #[command(flatten)]
+    pub call: CallArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct MrzArgs {
+    /// The lines, top to bottom; read from standard input if there are none
+    #[arg(value_name = "LINE")]
+    lines: Vec<String>,
+    /// The day that decides centuries [default: today, UTC]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
+    date: Option<Date>,
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints everything that the document says. The exit code is that of [`outcome`].
+///
+/// # Errors
+/// Any [`Failure`].
+pub async fn document(args: &DocumentArgs, target: &Target) -> Result<u8, Failure> {
+    read(&args.images, &[], args.call.json, target).await
+}
+
+/// Prints the barcodes of a picture. The exit code is 3 if there is none.
+///
+/// # Errors
+/// Any [`Failure`].
+pub async fn barcode(args: &BarcodeArgs, target: &Target) -> Result<u8, Failure> {
+    read(std::slice::from_ref(&args.image), &["barcode"], args.call.json, target).await
+}
+
+async fn read(images: &[PathBuf], parts: &[&str], json: bool, target: &Target) -> Result<u8, Failure> {
+    let pictures = images.iter().map(|path| connect::read_picture(path)).collect::<Result<Vec<_>, _>>()?;
+    let parts = parts.iter().map(|&part| part.to_owned()).collect();
+    let request = connect::request(target, ReadDocumentRequest { images: pictures, parts })?;
+    let mut client = connect::connect(target).await?;
+    let files = images.iter().enumerate().map(|(index, path)| (format!("images[{index}]"), path.clone())).collect();
+    let read = connect::answer(target, connect::patience(target), client.read_document(request))
+        .await
+        .map_err(|failure| failure.naming(files))?
+        .into_inner();
+    print(&read, json)
+}
+
+/// Prints the fields of the lines. The exit code is that of [`outcome`].
+///
+/// # Errors
+/// [`Failure::BadInput`] if the lines are no MRZ.
+pub fn mrz(args: &MrzArgs) -> Result<u8, Failure> {
+    let mut lines = args.lines.clone();
+    if lines.is_empty() {
+        let mut text = String::new();
+        // An MRZ has 90 characters; who sends more than this has sent something else.
+        let input = std::io::stdin().take(1 << 16).read_to_string(&mut text);
+        input.map_err(|error| Failure::BadInput(format!("standard input: {error}")))?;
+        lines = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    }
+    let today = args.date.unwrap_or_else(|| {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Date::of_unix_time(since_1970.as_secs())
+    });
+    let lines: Vec<_> = lines.iter().map(|line| ReadLine::from_text(line)).collect();
+    let repaired = repair(&lines, today).map_err(|error| Failure::BadInput(error.to_string()))?;
+    let fields = fields::of_mrz(&repaired.mrz).into_iter().map(|field| field_message(field, 0)).collect();
+    let page = DocumentPage { mrz: Some(mrz_message(&repaired)), ..DocumentPage::default() };
+    print(&ReadDocumentResponse { pages: vec![page], fields, ..Default::default() }, args.json)
+}
+
+fn print(read: &ReadDocumentResponse, json: bool) -> Result<u8, Failure> {
+    let mut out = std::io::stdout();
+    let paint = Paint { on: super::colour_wanted(&out) };
+    let text = if json { format!("{}\n", to_json(read)) } else { to_text(read, paint) };
+    out.write_all(text.as_bytes())?;
+    Ok(exit_code_of(outcome(read)))
+}
+
+/// What a document's reading amounts to: FAIL with a wrong check digit, REVIEW with a field that could be read otherwise,
+/// INCONCLUSIVE if nothing was found.
+fn outcome(read: &ReadDocumentResponse) -> Outcome {
+    let mut mrzs = read.pages.iter().filter_map(|page| page.mrz.as_ref());
+    if mrzs.any(|mrz| {
+        mrz.composite() == CheckDigit::Failed
+            || read.fields.iter().any(|field| field.check_digit() == CheckDigit::Failed)
+    }) {
+        Outcome::Fail
+    } else if read.fields.iter().any(|field| field.certainty() == Certainty::Uncertain) {
+        Outcome::Review
+    } else if read.pages.iter().all(|page| page.mrz.is_none() && page.barcodes.is_empty()) {
+        Outcome::Inconclusive
+    } else {
+        Outcome::Pass
+    }
+}
+
+/// `2000-02-29`.
+fn parse_date(text: &str) -> Result<Date, String> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let date = match parts.as_slice() {
+        [year, month, day] if text.len() == 10 => {
+            (|| Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?))()
+        }
+        _ => None,
+    };
+    date.ok_or_else(|| "not a day in the form 2000-02-29".to_owned())
+}
+
+// ---------------------------------------------------------------- words
+
+fn source_word(source: FieldSource) -> &'static str {
+    let name = source.as_str_name();
+    name.strip_prefix("FIELD_SOURCE_").unwrap_or(name)
+}
+
+fn check_digit_word(digit: CheckDigit) -> &'static str {
+    let name = digit.as_str_name();
+    name.strip_prefix("CHECK_DIGIT_").unwrap_or(name)
+}
+
+fn certainty_word(certainty: Certainty) -> &'static str {
+    let name = certainty.as_str_name();
+    name.strip_prefix("CERTAINTY_").unwrap_or(name)
+}
+
+// ---------------------------------------------------------------- JSON
+
+fn to_json(read: &ReadDocumentResponse) -> Value {
+    json!({
+        "outcome": super::report::outcome_word(outcome(read)),
+        "fields": read.fields.iter().map(field_to_json).collect::<Vec<_>>(),
+        "pages": read.pages.iter().map(page_to_json).collect::<Vec<_>>(),
+        "models": models_to_json(&read.models),
+        "duration_ms": read.duration_ms,
+    })
+}
+
+fn field_to_json(field: &DocumentField) -> Value {
+    json!({
+        "name": field.name,
+        "value": field.value,
+        "raw": field.raw,
+        "source": source_word(field.source()),
+        "check_digit": check_digit_word(field.check_digit()),
+        "certainty": certainty_word(field.certainty()),
+        "alternatives": field.alternatives,
+        "warnings": field.warnings,
+        "page": field.page,
+    })
+}
+
+fn page_to_json(page: &DocumentPage) -> Value {
+    json!({
+        "width_px": page.width_px,
+        "height_px": page.height_px,
+        "mrz": page.mrz.as_ref().map(mrz_to_json),
+        "barcodes": page.barcodes.iter().map(barcode_to_json).collect::<Vec<_>>(),
+        "warnings": page.warnings.iter().map(warning_to_json).collect::<Vec<_>>(),
+        "stage_ms": page.stage_ms,
+    })
+}
+
+fn mrz_to_json(mrz: &Mrz) -> Value {
+    let repairs = mrz.repairs.iter().map(|repair| {
+        json!({
+            "line": repair.line, "position": repair.position,
+            "from": repair.from, "to": repair.to, "proof": repair.proof,
+        })
+    });
+    json!({
+        "format": mrz.format,
+        "lines": mrz.lines,
+        "check_digits_valid": mrz.check_digits_valid,
+        "composite": check_digit_word(mrz.composite()),
+        "repairs": repairs.collect::<Vec<_>>(),
+        "quad": quad_to_json(&mrz.quad),
+    })
+}
+
+fn barcode_to_json(barcode: &Barcode) -> Value {
+    let payload: String = barcode.payload.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "symbology": barcode.symbology,
+        "content": barcode.content,
+        "text": barcode.text,
+        "payload_hex": payload,
+        "quad": quad_to_json(&barcode.quad),
+        "warnings": barcode.warnings,
+    })
+}
+
+fn quad_to_json(quad: &[Point]) -> Value {
+    quad.iter().map(|point| json!([point.x, point.y])).collect()
+}
+
+// ---------------------------------------------------------------- text
+
+fn to_text(read: &ReadDocumentResponse, paint: Paint) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    for (number, page) in read.pages.iter().enumerate() {
+        if page.width_px > 0 {
+            let stages: Vec<String> = page.stage_ms.iter().map(|(stage, ms)| format!("{stage} {ms:.1} ms")).collect();
+            let _ = writeln!(
+                text,
+                "{} {} × {} px, {}",
+                paint.bold(&format!("picture {number}")),
+                page.width_px,
+                page.height_px,
+                stages.join(", ")
+            );
+        }
+        if let Some(mrz) = &page.mrz {
+            let state =
+                if mrz.check_digits_valid { "all check digits are right" } else { "not all check digits are right" };
+            let _ = writeln!(text, "{} {}, {state}", paint.bold("MRZ"), mrz.format);
+            for line in &mrz.lines {
+                let _ = writeln!(text, "  {line}");
+            }
+            for repair in &mrz.repairs {
+                let shown = |symbol: &str| if symbol.is_empty() { "nothing".to_owned() } else { symbol.to_owned() };
+                let _ = writeln!(
+                    text,
+                    "  line {}, position {}: {} read, {} meant ({})",
+                    repair.line + 1,
+                    repair.position + 1,
+                    shown(&repair.from),
+                    shown(&repair.to),
+                    repair.proof
+                );
+            }
+        }
+        for barcode in &page.barcodes {
+            let content = if barcode.content.is_empty() { "" } else { " with " };
+            let _ = writeln!(
+                text,
+                "{} {}{content}{}, {} bytes",
+                paint.bold("barcode"),
+                barcode.symbology,
+                barcode.content,
+                barcode.payload.len()
+            );
+            if barcode.content.is_empty() {
+                // Escaped: a payload may hold control characters, which a terminal would obey.
+                let _ = writeln!(text, "  {}", barcode.text.escape_debug());
+            }
+            for warning in &barcode.warnings {
+                let _ = writeln!(text, "  {}", paint.warning(warning));
+            }
+        }
+        for warning in &page.warnings {
+            let _ = writeln!(text, "{}", warning_to_text(warning, paint));
+        }
+    }
+    for field in &read.fields {
+        let mut remarks: Vec<String> = Vec::new();
+        if field.check_digit() == CheckDigit::Failed {
+            remarks.push(paint.warning("check digit is wrong"));
+        }
+        match field.certainty() {
+            Certainty::Uncertain if field.alternatives.is_empty() => remarks.push(paint.warning("uncertain")),
+            Certainty::Uncertain => {
+                remarks.push(format!("{} {}", paint.warning("or"), field.alternatives.join(" or ")));
+            }
+            Certainty::Proved | Certainty::Presumed => {
+                remarks.push(paint.dim(&certainty_word(field.certainty()).to_lowercase()));
+            }
+            Certainty::AsRead | Certainty::Unspecified => {}
+        }
+        remarks.extend(field.warnings.iter().map(|code| paint.warning(code)));
+        let value = if field.value.is_empty() { "-".to_owned() } else { field.value.escape_debug().to_string() };
+        let line = format!(
+            "{} {:<22} {value:<32} {}",
+            paint.dim(&format!("{:<8}", source_word(field.source()))),
+            field.name,
+            remarks.join(", ")
+        );
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(lines: &[&str]) -> ReadDocumentResponse {
+        let lines: Vec<_> = lines.iter().map(|line| ReadLine::from_text(line)).collect();
+        let repaired = repair(&lines, Date::new(2026, 11, 23).unwrap()).unwrap();
+        let fields = fields::of_mrz(&repaired.mrz).into_iter().map(|field| field_message(field, 0)).collect();
+        let page = DocumentPage { mrz: Some(mrz_message(&repaired)), ..DocumentPage::default() };
+        ReadDocumentResponse { pages: vec![page], fields, ..Default::default() }
+    }
+
+    const FIRST: &str = "P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<";
+
+    #[test]
+    fn outcomes_tell_right_digits_from_wrong_ones() {
+        let good = lines(&[FIRST, "L898902C36UTO7408122F1204159ZE184226B<<<<<10"]);
+        assert_eq!(outcome(&good), Outcome::Pass);
+        let wrong = lines(&[FIRST, "L898902C36UTO7408123F1204159ZE184226B<<<<<10"]);
+        assert_eq!(outcome(&wrong), Outcome::Fail);
+        assert_eq!(outcome(&ReadDocumentResponse::default()), Outcome::Inconclusive);
+    }
+
+    #[test]
+    fn json_keys_are_stable_and_repairs_are_listed() {
+        // An O where only a digit can stand.
+        let read = to_json(&lines(&[FIRST, "L898902C36UTO74O8122F1204159ZE184226B<<<<<10"]));
+        assert_eq!(read["outcome"], "PASS");
+        assert_eq!(read["pages"][0]["mrz"]["format"], "TD3");
+        assert_eq!(read["pages"][0]["mrz"]["repairs"][0]["from"], "O");
+        assert_eq!(read["pages"][0]["mrz"]["repairs"][0]["to"], "0");
+        let birth = read["fields"].as_array().unwrap().iter().find(|field| field["name"] == "birth_date").unwrap();
+        assert_eq!((&birth["value"], &birth["check_digit"]), (&json!("1974-08-12"), &json!("VALID")));
+        assert_eq!(birth["certainty"], "PROVED");
+    }
+
+    #[test]
+    fn days_are_read_strictly() {
+        assert_eq!(parse_date("2000-02-29").unwrap().to_string(), "2000-02-29");
+        for wrong in ["2001-02-29", "2000-2-29", "20000229", "2000-02-29-1", "", "abcd-ef-gh"] {
+            assert!(parse_date(wrong).is_err(), "{wrong}");
+        }
+    }
+}
