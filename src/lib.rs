@@ -6,7 +6,7 @@
 //! 2. [`pipeline`]: admission, then plans and runs one verification and emits its events.
 //! 3. [`imaging`]: bytes to pixels: decode, orient, resize, warp, quality.
 //! 4. [`face`]: detect, align, embed, liveness and age scores, landmarks.
-//! 5. [`document`]: identity documents: machine-readable zone, fields.
+//! 5. [`document`]: identity documents: lines of text, machine-readable zone, barcodes, fields.
 //! 6. [`checks`]: from evidence and calibration to outcomes; one file per check.
 //! 7. [`inference`]: queue, batches and ONNX Runtime sessions behind one small trait.
 //! 8. [`calibration`]: score to error rates, operating points.

@@ -21,11 +21,13 @@ from probe_picture import tensor
 
 HERE = pathlib.Path(__file__).resolve().parent
 SAMPLES = 16
-# YuNet's source file has this fixed size; all others state theirs in the manifest.
+# For the sides that the manifest leaves free. YuNet's source file has this fixed size.
 ANY_SIZE = [640, 640]
 # Largest difference allowed, as a share of the largest absolute value of the output. Conversions keep every weight, so that
 # what remains is the order of summation; the differences found are some 100 times smaller than this.
 SHARE = 1e-3
+# The characters of a machine-readable zone, in the order of the converted recogniser's classes after the blank.
+MRZ = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ<"
 
 
 def with_onnxruntime(paths, names, x):
@@ -71,14 +73,36 @@ def with_tfjs(paths, names, x):
     ]
 
 
-RUNTIMES = {"none": with_onnxruntime, "fold_free_size": with_onnxruntime, "tflite": with_litert, "tfjs": with_tfjs}
+def with_onnxruntime_and_ctc(paths, names, x):
+    """The heads of src/models/convert/ctc.rs in NumPy, on what the source file gives."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(paths[0]), providers=["CPUExecutionProvider"])
+    (classes,) = session.run(None, {session.get_inputs()[0].name: x})
+    symbols = session.get_modelmeta().custom_metadata_map["character"].split("\n")
+    by = f"onnxruntime {onnxruntime.__version__} on the source file, its output reduced with NumPy {np.__version__}"
+    if len(names) == 2:
+        code_points = np.array([0, *map(ord, symbols), ord(" ")], np.float32)
+        return by, [code_points[classes.argmax(axis=2)], classes.max(axis=2)]
+    kept = classes[:, :, [0, *(1 + symbols.index(symbol) for symbol in MRZ)]]
+    return by, [kept / kept.sum(axis=2, keepdims=True)]
+
+
+RUNTIMES = {
+    "none": with_onnxruntime,
+    "fold_free_size": with_onnxruntime,
+    "ctc_text": with_onnxruntime_and_ctc,
+    "ctc_mrz": with_onnxruntime_and_ctc,
+    "tflite": with_litert,
+    "tfjs": with_tfjs,
+}
 
 
 def main(cache):
     manifest = tomllib.loads((HERE.parent / "manifest.toml").read_text())
     print("# Written by reference.py; see there. Used by `vouch models pull` and `vouch models verify`.")
     for model in manifest["model"]:
-        size = model["input"]["size"] if any(model["input"]["size"]) else ANY_SIZE
+        size = [side or any_side for side, any_side in zip(model["input"]["size"], ANY_SIZE)]
         x = tensor(model["input"], size)
         paths = [pathlib.Path(cache) / file["sha256"] for file in model["source"]["files"]]
         if model["convert"] == "fold":

@@ -12,18 +12,8 @@ pub mod landmarks;
 pub mod liveness;
 pub mod quality;
 
-use std::sync::Arc;
-
-use crate::error::Error;
-use crate::inference::{Model, Outputs, Tensor};
-use crate::models::manifest::InputSpec;
-
-/// A model together with the input that it wants.
-#[derive(Clone)]
-pub struct ModelPort {
-    pub model: Arc<dyn Model>,
-    pub input: InputSpec,
-}
+pub use crate::inference::ModelPort;
+use crate::inference::output;
 
 /// A rectangle; may reach over the border of the picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,17 +75,6 @@ impl Face {
             landmarks: self.landmarks.map(map),
         }
     }
-}
-
-/// Finds an output by name.
-///
-/// # Errors
-/// [`Error::Internal`] if the model has no such output; the registry's warm-up has made sure that it has.
-fn output<'a>(outputs: &'a Outputs, name: &str) -> Result<&'a Tensor, Error> {
-    outputs
-        .iter()
-        .find_map(|(found, tensor)| (found.as_ref() == name).then_some(tensor))
-        .ok_or_else(|| Error::internal(format!("the model gave no output {name}")))
 }
 
 /// Mean of the index under a discrete distribution; the index of the first value is `first`.

@@ -1,9 +1,11 @@
-//! Affine maps of the plane, and cutting turned and scaled crops out of a picture.
+//! Affine and perspective maps of the plane, and cutting turned, scaled and slanted crops out of a picture.
 //!
-//! Called by `face`: an alignment is a similarity between landmarks and a model's template, a box crop is a scaling. All
-//! coordinates here are *pixel centres* (pixel `i` lies at `i`, as in OpenCV's `warpAffine`), because the templates and the
-//! models were made with that convention. Perspective is left out. Source of the least-squares similarity: Umeyama, "Least-
-//! squares estimation of transformation parameters between two point patterns", IEEE TPAMI 13 (1991), without its reflections.
+//! Called by `face`: an alignment is a similarity between landmarks and a model's template, a box crop is a scaling; and by
+//! `document`, whose lines of text are quadrilaterals. All coordinates here are *pixel centres* (pixel `i` lies at `i`, as in
+//! OpenCV's `warpAffine`), because the templates and the models were made with that convention. Sources: of the least-squares
+//! similarity, Umeyama, "Least-squares estimation of transformation parameters between two point patterns", IEEE TPAMI 13
+//! (1991), without its reflections; of the map from a rectangle to a quadrilateral, Heckbert, "Fundamentals of Texture Mapping
+//! and Image Warping" (1989), 2.2.3.
 
 use super::Image;
 
@@ -51,6 +53,100 @@ impl Affine {
     }
 }
 
+/// A perspective map: `(x', y') = (u / w, v / w)` with `(u, v, w) = m · (x, y, 1)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Perspective {
+    pub m: [[f64; 3]; 3],
+}
+
+impl Perspective {
+    /// The map that takes the corners `(0, 0)`, `(width, 0)`, `(width, height)` and `(0, height)` of a rectangle to those of
+    /// `quad`, in this order. `None` if the rectangle or the quadrilateral has no area, three corners lie on a line, the
+    /// quadrilateral is not convex, or a number is not finite.
+    pub fn from_rectangle([width, height]: [f64; 2], quad: &[[f64; 2]; 4]) -> Option<Self> {
+        let turn = |i: usize| {
+            let [a, b, c] = [quad[i], quad[(i + 1) % 4], quad[(i + 2) % 4]];
+            (b[0] - a[0]) * (c[1] - b[1]) - (b[1] - a[1]) * (c[0] - b[0])
+        };
+        let turns = [turn(0), turn(1), turn(2), turn(3)];
+        // Only a convex quadrilateral turns the same way at each corner; a NaN turns no way.
+        if !(turns.iter().all(|&turn| turn > 0.0) || turns.iter().all(|&turn| turn < 0.0)) {
+            return None;
+        }
+        let [p0, p1, p2, p3] = *quad;
+        let (dx1, dx2, dx3) = (p1[0] - p2[0], p3[0] - p2[0], p0[0] - p1[0] + p2[0] - p3[0]);
+        let (dy1, dy2, dy3) = (p1[1] - p2[1], p3[1] - p2[1], p0[1] - p1[1] + p2[1] - p3[1]);
+        let area = dx1 * dy2 - dx2 * dy1;
+        let (g, h) = ((dx3 * dy2 - dx2 * dy3) / area, (dx1 * dy3 - dx3 * dy1) / area);
+        // From the unit square, then the rectangle scaled to it.
+        let m = [
+            [(p1[0] - p0[0] + g * p1[0]) / width, (p3[0] - p0[0] + h * p3[0]) / height, p0[0]],
+            [(p1[1] - p0[1] + g * p1[1]) / width, (p3[1] - p0[1] + h * p3[1]) / height, p0[1]],
+            [g / width, h / height, 1.0],
+        ];
+        m.iter().flatten().all(|value| value.is_finite()).then_some(Self { m })
+    }
+
+    /// Where a point goes; not a number or infinite for points on the horizon.
+    pub fn apply(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+        let [u, v, w] = self.m.map(|row| row[0] * x + row[1] * y + row[2]);
+        [u / w, v / w]
+    }
+
+    /// The map that applies `first`, then `self`, then `last`.
+    pub fn between(&self, first: &Affine, last: &Affine) -> Self {
+        let whole = |affine: &Affine| [affine.m[0], affine.m[1], [0.0, 0.0, 1.0]];
+        let product = |a: &[[f64; 3]; 3], b: &[[f64; 3]; 3]| -> [[f64; 3]; 3] {
+            std::array::from_fn(|row| {
+                std::array::from_fn(|column| (0..3).map(|i| a[row][i] * b[i][column]).sum::<f64>())
+            })
+        };
+        Self { m: product(&whole(last), &product(&self.m, &whole(first))) }
+    }
+}
+
+/// What [`warp`] asks of a map from the crop to the source.
+pub trait CropMap: Sized {
+    /// Where a point of the crop lies in the source.
+    fn locate(&self, point: [f64; 2]) -> [f64; 2];
+    /// Source pixels per crop pixel along a line, about the middle of a crop of `[width, height]` pixels.
+    fn reduction(&self, size: [u32; 2]) -> f64;
+    /// The map followed by `next`.
+    fn followed_by(&self, next: &Affine) -> Self;
+}
+
+impl CropMap for Affine {
+    fn locate(&self, point: [f64; 2]) -> [f64; 2] {
+        self.apply(point)
+    }
+
+    fn reduction(&self, _size: [u32; 2]) -> f64 {
+        self.determinant().abs().sqrt()
+    }
+
+    fn followed_by(&self, next: &Affine) -> Self {
+        self.then(next)
+    }
+}
+
+impl CropMap for Perspective {
+    fn locate(&self, point: [f64; 2]) -> [f64; 2] {
+        self.apply(point)
+    }
+
+    fn reduction(&self, [width, height]: [u32; 2]) -> f64 {
+        let [x, y] = [width, height].map(|side| f64::from(side) / 2.0);
+        let [from, right, below] = [[x, y], [x + 1.0, y], [x, y + 1.0]].map(|point| self.apply(point));
+        let [a, b] = [right[0] - from[0], right[1] - from[1]];
+        let [c, d] = [below[0] - from[0], below[1] - from[1]];
+        (a * d - b * c).abs().sqrt()
+    }
+
+    fn followed_by(&self, next: &Affine) -> Self {
+        self.between(&Affine::IDENTITY, next)
+    }
+}
+
 /// The turning, uniform scaling and shift that brings `src` closest to `dst` in the sum of squared distances. Points with one
 /// index belong together. `None` if there are no points, the counts differ, all of `src` coincide, or a number is not finite.
 pub fn similarity_from_points(src: &[[f64; 2]], dst: &[[f64; 2]]) -> Option<Affine> {
@@ -90,16 +186,16 @@ pub enum Sampling {
 /// Cuts a crop of `[width, height]` pixels out of `source`. `dst_to_src` maps pixel centres of the crop to pixel centres of
 /// the source. Outside the source its nearest border pixel is repeated.
 ///
-/// With [`Sampling::Area`] and a reduction by `s` (square root of the determinant) above 1, each crop pixel is the mean of
+/// With [`Sampling::Area`] and a reduction by `s` (square root of the growth of areas, in the middle of the crop) above 1, each crop pixel is the mean of
 /// 2 × 2 bilinear readings; above 3 the part of the source that is seen is first averaged over boxes of `round(s / 2)` pixels,
 /// so that the readings lie half a pixel to one and a half pixels apart. The work is bounded by the size of the source and of
 /// the crop, whatever the map.
 ///
 /// # Panics
 /// If the source has no pixels.
-pub fn warp(source: &Image, dst_to_src: &Affine, [width, height]: [u32; 2], sampling: Sampling) -> Image {
+pub fn warp(source: &Image, dst_to_src: &impl CropMap, [width, height]: [u32; 2], sampling: Sampling) -> Image {
     assert!(source.width > 0 && source.height > 0, "cutting out of nothing");
-    let reduction = dst_to_src.determinant().abs().sqrt();
+    let reduction = dst_to_src.reduction([width, height]);
     let averages = sampling == Sampling::Area && reduction > 1.0;
     let box_px = if averages { (reduction / 2.0).round() as usize } else { 1 };
     let box_px = box_px.min(MAX_BOX_PX).min(source.width.max(source.height) as usize);
@@ -123,11 +219,11 @@ pub fn warp(source: &Image, dst_to_src: &Affine, [width, height]: [u32; 2], samp
     // Box (i, j) covers the source pixels from i · box_px on, so its centre lies at i · box_px + (box_px − 1) / 2.
     let k = box_px as f64;
     let to_level = Affine { m: [[1.0 / k, 0.0, (1.0 - k) / (2.0 * k)], [0.0, 1.0 / k, (1.0 - k) / (2.0 * k)]] };
-    let dst_to_level = dst_to_src.then(&to_level);
+    let dst_to_level = dst_to_src.followed_by(&to_level);
     // The outermost readings lie a quarter of a crop pixel beyond the outermost centres.
     let (right, bottom) = (f64::from(width) - 0.75, f64::from(height) - 0.75);
     let corners = [[-0.25, -0.25], [right, -0.25], [-0.25, bottom], [right, bottom]];
-    let corners = corners.map(|corner| dst_to_level.apply(corner));
+    let corners = corners.map(|corner| dst_to_level.locate(corner));
     // The range of boxes that the crop sees along one axis, cut to those that exist.
     let seen = |axis: usize, side: u32| {
         let last = (side as usize).div_ceil(box_px) - 1;
@@ -186,7 +282,7 @@ fn average_boxes(source: &Image, box_px: usize, first: [usize; 2], size: [usize;
 
 /// Writes a crop with rows of `width` pixels. Each is the mean of `N × N` bilinear readings of `level` at `dst_to_level`, spread
 /// evenly over the crop pixel.
-fn sample<const N: usize>(level: &Level, dst_to_level: &Affine, width: usize, out: &mut [u8]) {
+fn sample<const N: usize>(level: &Level, dst_to_level: &impl CropMap, width: usize, out: &mut [u8]) {
     // Weights are whole numbers of 1/1024: four sums of 255 · 2²⁰ fit into 32 bits, and the error stays below a quarter of a
     // grey step.
     const BITS: u32 = 10;
@@ -205,7 +301,7 @@ fn sample<const N: usize>(level: &Level, dst_to_level: &Affine, width: usize, ou
             let mut sums = [0u32; 3];
             for reading in 0..N * N {
                 let point = [x as f64 + offset(reading % N), y as f64 + offset(reading / N)];
-                let [sx, sy] = dst_to_level.apply(point);
+                let [sx, sy] = dst_to_level.locate(point);
                 let (x0, x1, wx) = split(sx, level.max_x, level.left, level.columns);
                 let (y0, y1, wy) = split(sy, level.max_y, level.top, level.rows);
                 let at = |x: usize, y: usize| (y * level.columns + x) * 3;
@@ -355,6 +451,45 @@ mod tests {
                 assert_eq!((crop.width, crop.height, crop.rgb.len()), (5, 5, 75));
                 warp(&source, &Affine { m: [[value, 0.0, 1.0], [0.0, value, 1.0]] }, [5, 5], sampling);
             }
+        }
+    }
+
+    #[test]
+    fn a_rectangle_goes_to_a_quadrilateral_corner_by_corner() {
+        let quad = [[12.0, 7.0], [90.0, 15.0], [80.0, 60.0], [5.0, 44.0]];
+        let map = Perspective::from_rectangle([40.0, 10.0], &quad).expect("convex");
+        for (corner, expected) in [[0.0, 0.0], [40.0, 0.0], [40.0, 10.0], [0.0, 10.0]].into_iter().zip(quad) {
+            assert!(close(map.apply(corner), expected), "{corner:?}");
+        }
+        // The diagonals meet where the middle of the rectangle goes.
+        let middle = map.apply([20.0, 5.0]);
+        let on_line =
+            |a: [f64; 2], b: [f64; 2]| (b[0] - a[0]) * (middle[1] - a[1]) - (b[1] - a[1]) * (middle[0] - a[0]);
+        assert!(on_line(quad[0], quad[2]).abs() < 1e-6 && on_line(quad[1], quad[3]).abs() < 1e-6);
+        let mut crossed = quad;
+        crossed.swap(2, 3);
+        for (size, hopeless) in [
+            ([40.0, 10.0], crossed),
+            ([40.0, 10.0], [quad[0]; 4]),
+            ([40.0, 10.0], [[f64::NAN; 2]; 4]),
+            ([0.0, 10.0], quad),
+            ([40.0, 10.0], [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 5.0]]),
+        ] {
+            assert_eq!(Perspective::from_rectangle(size, &hopeless), None, "{hopeless:?}");
+        }
+    }
+
+    #[test]
+    fn a_perspective_map_without_perspective_cuts_the_same_crop_as_the_affine_one() {
+        let source = waves(200, 160, 13.0);
+        for scale in [0.8, 2.2, 5.0] {
+            let affine = similarity(scale, 12.0, [30.0, 8.0]);
+            let quad = [[0.0, 0.0], [30.0, 0.0], [30.0, 20.0], [0.0, 20.0]].map(|corner| affine.apply(corner));
+            let map = Perspective::from_rectangle([30.0, 20.0], &quad).expect("convex");
+            let (a, b) =
+                (warp(&source, &affine, [30, 20], Sampling::Area), warp(&source, &map, [30, 20], Sampling::Area));
+            let worst = a.rgb.iter().zip(b.rgb.iter()).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(worst <= Some(1), "scale {scale}: {worst:?}");
         }
     }
 

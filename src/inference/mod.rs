@@ -9,10 +9,12 @@ pub mod provider;
 pub mod registry;
 pub mod session;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::error::Error;
+use crate::models::manifest::InputSpec;
 
 /// A dense `f32` array in row-major order.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +26,7 @@ pub struct Tensor {
 }
 
 /// The named outputs of a model for one input, in the order of the model.
-pub type Outputs = Vec<(std::sync::Arc<str>, Tensor)>;
+pub type Outputs = Vec<(Arc<str>, Tensor)>;
 
 /// What a queued piece of work knows of the request that it belongs to.
 #[derive(Debug, Default)]
@@ -65,5 +67,23 @@ pub trait Model: Send + Sync {
     /// # Errors
     /// [`Error::Overloaded`] if the queue is full, [`Error::Cancelled`] or [`Error::DeadlineExceeded`] if the request ended
     /// first, [`Error::Internal`] if the run failed.
-    fn run(&self, input: Tensor, context: &std::sync::Arc<RequestContext>) -> Result<Outputs, Error>;
+    fn run(&self, input: Tensor, context: &Arc<RequestContext>) -> Result<Outputs, Error>;
+}
+
+/// A model together with the input that it wants.
+#[derive(Clone)]
+pub struct ModelPort {
+    pub model: Arc<dyn Model>,
+    pub input: InputSpec,
+}
+
+/// Finds an output by name.
+///
+/// # Errors
+/// [`Error::Internal`] if the model has no such output; the registry's warm-up has made sure that it has.
+pub fn output<'a>(outputs: &'a Outputs, name: &str) -> Result<&'a Tensor, Error> {
+    outputs
+        .iter()
+        .find_map(|(found, tensor)| (found.as_ref() == name).then_some(tensor))
+        .ok_or_else(|| Error::internal(format!("the model gave no output {name}")))
 }

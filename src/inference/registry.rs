@@ -217,7 +217,7 @@ fn load_model(
 /// outputs are not those of the manifest is found out before anyone asks.
 fn warm_up(entry: &ModelEntry, runner: &mut OnnxRunner) -> Result<(), RegistryError> {
     let failed = |reason: String| RegistryError::Warmup { name: entry.name.clone(), reason };
-    // A model that takes any size is warmed up at the size of its commonest use.
+    // A side that may have any size is warmed up near that of its commonest use.
     let [width, height] = entry.input.size.map(|side| if side == 0 { 320 } else { side as usize });
     let shape = match entry.input.layout {
         Layout::Nchw => vec![3, height, width],

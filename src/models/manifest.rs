@@ -33,12 +33,27 @@ pub enum Role {
     AgeA,
     /// Second age estimator; the mean of several is better than each.
     AgeB,
+    /// Where lines of text are.
+    TextDetector,
+    /// A line of text in any of the scripts that the model knows.
+    TextRecogniser,
+    /// A line of a machine-readable zone: 37 characters, with the probability of each.
+    MrzRecogniser,
 }
 
 impl Role {
     /// Every role, in the order of a verification.
-    pub const ALL: [Self; 6] =
-        [Self::FaceDetector, Self::FaceEmbedder, Self::FaceLandmarks, Self::PassiveLiveness, Self::AgeA, Self::AgeB];
+    pub const ALL: [Self; 9] = [
+        Self::FaceDetector,
+        Self::FaceEmbedder,
+        Self::FaceLandmarks,
+        Self::PassiveLiveness,
+        Self::AgeA,
+        Self::AgeB,
+        Self::TextDetector,
+        Self::TextRecogniser,
+        Self::MrzRecogniser,
+    ];
 
     /// The name in the manifest.
     pub const fn name(self) -> &'static str {
@@ -49,6 +64,9 @@ impl Role {
             Self::PassiveLiveness => "passive_liveness",
             Self::AgeA => "age_a",
             Self::AgeB => "age_b",
+            Self::TextDetector => "text_detector",
+            Self::TextRecogniser => "text_recogniser",
+            Self::MrzRecogniser => "mrz_recogniser",
         }
     }
 }
@@ -66,7 +84,7 @@ pub struct InputSpec {
     pub mean: [f32; 3],
     /// Multiplied after the subtraction.
     pub scale: [f32; 3],
-    /// `[width, height]` in pixels; `[0, 0]` means any size.
+    /// `[width, height]` in pixels; a side of 0 may have any size.
     pub size: [u32; 2],
 }
 
@@ -130,6 +148,10 @@ pub enum Conversion {
     Fold,
     /// As `fold`, and height and width freed.
     FoldFreeSize,
+    /// ONNX text recogniser: the characters become part of the graph, which gives the best one of each frame.
+    CtcText,
+    /// ONNX text recogniser, cut down to the characters of machine-readable zones.
+    CtcMrz,
     /// TensorFlow Lite to ONNX.
     Tflite,
     /// TensorFlow.js to ONNX; the files are the graph and the weights.

@@ -301,7 +301,7 @@ impl Builder {
         };
         let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: OPERATOR_SET }];
         let producer_name = producer.to_owned();
-        ModelProto { ir_version: IR_VERSION, producer_name, graph: Some(graph), opset_import, functions: Vec::new() }
+        ModelProto { ir_version: IR_VERSION, producer_name, graph: Some(graph), opset_import, ..ModelProto::default() }
             .encode_to_vec()
     }
 

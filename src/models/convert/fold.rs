@@ -42,6 +42,7 @@ pub fn fold(source: &[u8], free: FreeDimensions) -> Result<Vec<u8>, ConvertError
         producer_name: "vouch fold".into(),
         graph: Some(fold_graph(graph, free)?),
         opset_import,
+        metadata_props: Vec::new(),
         functions: Vec::new(),
     };
     Ok(model.encode_to_vec())

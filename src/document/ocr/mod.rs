@@ -1,0 +1,45 @@
+//! Lines of text: where they are ([`TextDetector`]) and what they say ([`TextRecogniser`], [`MrzRecogniser`]).
+//!
+//! Called by the readers of documents, which choose the lines that they need: finding is one model run for a picture, reading is
+//! one run for a line. The models are PP-OCRv6 (PaddleOCR). Left out: joining lines to blocks, and what a line means.
+//!
+//! All coordinates are *pixel areas* (pixel `i` covers `i..i + 1`) of the picture handed in, origin at its top left corner.
+
+mod detect;
+mod recognise;
+
+pub use detect::{MAX_LINES, TextDetector};
+pub use recognise::{Character, Line, MrzRecogniser, Position, TextRecogniser};
+
+/// Corners clockwise from the top left corner of the text: the text runs from the first to the second, its feet are at the
+/// fourth and third. Corners may lie outside the picture.
+pub type Quad = [[f64; 2]; 4];
+
+/// A line of text that was found but not read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TextLine {
+    /// A rectangle, turned as the text is. A picture does not show the detector which way up the text stands: a line counts as
+    /// running to the right, or downwards if it is steeper than 45°, until [`turned`](Self::turned).
+    pub quad: Quad,
+    /// How much of the rectangle the detector holds for text, 0..1.
+    pub score: f64,
+}
+
+impl TextLine {
+    /// The same line read from the other end, upside down.
+    pub fn turned(&self) -> Self {
+        let [a, b, c, d] = self.quad;
+        Self { quad: [c, d, a, b], score: self.score }
+    }
+
+    /// Along the text and across it, in pixels.
+    pub fn size(&self) -> [f64; 2] {
+        quad_size(&self.quad)
+    }
+}
+
+/// Mean lengths of the two sides along the text and of the two across it.
+fn quad_size(quad: &Quad) -> [f64; 2] {
+    let side = |from: usize, to: usize| (quad[to][0] - quad[from][0]).hypot(quad[to][1] - quad[from][1]);
+    [(side(0, 1) + side(3, 2)) / 2.0, (side(0, 3) + side(1, 2)) / 2.0]
+}

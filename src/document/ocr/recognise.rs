@@ -1,0 +1,380 @@
+//! Reads lines of text with a recogniser that gives, for each eight pixels of the line, the probabilities of the characters.
+//!
+//! Source: connectionist temporal classification (Graves et al., ICML 2006), decoded greedily: the best class of each frame, equal
+//! neighbours counted once, blanks dropped. The models come from `models::convert::ctc`, which says what their outputs are.
+//! Left out: dictionaries and grammars; who knows what a line may hold chooses among [`Position::alternatives`].
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Quad, quad_size};
+use crate::error::Error;
+use crate::imaging::Image;
+use crate::imaging::tensor::to_tensor;
+use crate::imaging::warp::{Affine, Perspective, Sampling, warp};
+use crate::inference::{ModelPort, Outputs, RequestContext, Tensor, output};
+use crate::models::convert::ctc::MRZ_CHARACTERS;
+
+/// Widths of the input are multiples of this, so that the same line always meets the same padding, whatever else runs, and the
+/// number of different shapes stays small.
+const WIDTH_MULTIPLE_PX: usize = 128;
+
+/// Narrowest input; the model was trained on lines padded to it (PaddleOCR's `rec_image_shape`).
+const MIN_WIDTH_PX: usize = 320;
+
+/// Widest content. A line that is longer for its height (more than 66 times) is squeezed, which no real text needs; raised, a
+/// hostile quadrilateral costs more.
+const MAX_CONTENT_PX: usize = 3200;
+
+/// Alternatives below this probability are not listed.
+const MIN_ALTERNATIVE: f64 = 1e-4;
+
+/// A line that was read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Line {
+    pub text: String,
+    /// Mean probability of the characters, 0..1; 0 for a line without characters.
+    pub confidence: f64,
+    /// One for each `char` of `text`, in order.
+    pub characters: Vec<Character>,
+}
+
+/// A character of a line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Character {
+    pub value: char,
+    /// 0..1.
+    pub probability: f64,
+    /// Where along the line it was seen, as shares of the quadrilateral's length. The model looks at more than this: the middle
+    /// is good to about half a character, the ends are not the character's own.
+    pub along: [f64; 2],
+}
+
+/// A character of a machine-readable zone, with what else it may be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Position {
+    /// Characters with their probabilities, the best first; never empty. All 37 together would add up to 1, those below 0.0001
+    /// are left out.
+    pub alternatives: Vec<(char, f64)>,
+    /// As [`Character::along`].
+    pub along: [f64; 2],
+}
+
+impl Position {
+    /// The most probable character.
+    pub fn best(&self) -> char {
+        // Never empty, and a filler says least.
+        self.alternatives.first().map_or('<', |&(character, _)| character)
+    }
+
+    /// How probable `character` is here, 0..1; 0 for one that is not listed.
+    pub fn probability(&self, character: char) -> f64 {
+        self.alternatives.iter().find(|(found, _)| *found == character).map_or(0.0, |&(_, probability)| probability)
+    }
+}
+
+/// Reads all characters that the model knows.
+#[derive(Clone)]
+pub struct TextRecogniser {
+    port: ModelPort,
+}
+
+impl TextRecogniser {
+    pub fn new(port: ModelPort) -> Self {
+        Self { port }
+    }
+
+    /// Reads the line in a quadrilateral of the picture. One that is not convex or has no area holds no characters.
+    ///
+    /// # Errors
+    /// Those of [`Model::run`](crate::inference::Model::run).
+    pub fn read(&self, image: &Image, quad: &Quad, context: &Arc<RequestContext>) -> Result<Line, Error> {
+        let Some((input, content)) = prepared(image, quad, &self.port) else { return Ok(Line::default()) };
+        let frame_share = FrameShare::new(&input, content);
+        let outputs = self.port.model.run(input, context)?;
+        let (code_points, probabilities) = (output(&outputs, "characters")?, output(&outputs, "probabilities")?);
+        if code_points.data.len() != probabilities.data.len() {
+            return Err(Error::internal("the text recogniser's outputs differ in length"));
+        }
+        let mut characters = Vec::new();
+        for run in runs(&code_points.data) {
+            // The blank is 0; code points are whole numbers that f32 holds exactly.
+            let code_point = code_points.data[run.start] as u32;
+            if code_point == 0 {
+                continue;
+            }
+            let value = char::from_u32(code_point)
+                .ok_or_else(|| Error::internal(format!("the text recogniser gave the code point {code_point}")))?;
+            let best = probabilities.data[run.clone()].iter().copied().fold(0.0, f32::max);
+            let along = frame_share.of(&run, code_points.data.len());
+            characters.push(Character { value, probability: f64::from(best.min(1.0)), along });
+        }
+        let sum: f64 = characters.iter().map(|character| character.probability).sum();
+        let confidence = sum / characters.len().max(1) as f64;
+        Ok(Line { text: characters.iter().map(|character| character.value).collect(), confidence, characters })
+    }
+}
+
+/// Reads lines of machine-readable zones: whatever is in the picture, the answer consists of `A–Z`, `0–9` and `<`.
+#[derive(Clone)]
+pub struct MrzRecogniser {
+    port: ModelPort,
+}
+
+impl MrzRecogniser {
+    pub fn new(port: ModelPort) -> Self {
+        Self { port }
+    }
+
+    /// Reads the line in a quadrilateral of the picture, one position for each character seen. One that is not convex or has no
+    /// area has none.
+    ///
+    /// # Errors
+    /// Those of [`Model::run`](crate::inference::Model::run).
+    pub fn read(&self, image: &Image, quad: &Quad, context: &Arc<RequestContext>) -> Result<Vec<Position>, Error> {
+        let Some((input, content)) = prepared(image, quad, &self.port) else { return Ok(Vec::new()) };
+        let frame_share = FrameShare::new(&input, content);
+        let outputs = self.port.model.run(input, context)?;
+        positions(&outputs, &frame_share)
+    }
+}
+
+fn positions(outputs: &Outputs, frame_share: &FrameShare) -> Result<Vec<Position>, Error> {
+    let classes = MRZ_CHARACTERS.len() + 1;
+    let (_, frames) = outputs.first().ok_or_else(|| Error::internal("the zone recogniser gave no output"))?;
+    if frames.shape.last() != Some(&classes) {
+        return Err(Error::internal(format!("zone recogniser output of shape {:?}", frames.shape)));
+    }
+    let frames: Vec<&[f32]> = frames.data.chunks_exact(classes).collect();
+    let best_class = |frame: &&[f32]| {
+        let best = frame.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        best.map_or(0, |(class, _)| class)
+    };
+    let best: Vec<usize> = frames.iter().map(best_class).collect();
+    let mut positions = Vec::new();
+    for run in runs(&best) {
+        if best[run.start] == 0 {
+            continue;
+        }
+        // The frames of one character share its evidence: sums over them, without the blank, as shares of their total.
+        let mass = |class: usize| frames[run.clone()].iter().map(|frame| f64::from(frame[class])).sum::<f64>();
+        let masses: Vec<f64> = (1..classes).map(mass).collect();
+        let total: f64 = masses.iter().sum();
+        let mut alternatives: Vec<(char, f64)> =
+            MRZ_CHARACTERS.chars().zip(masses).map(|(character, mass)| (character, mass / total)).collect();
+        alternatives.sort_by(|a, b| b.1.total_cmp(&a.1));
+        alternatives.retain(|&(_, probability)| probability >= MIN_ALTERNATIVE);
+        if alternatives.is_empty() {
+            return Err(Error::internal("the zone recogniser gave no probabilities"));
+        }
+        positions.push(Position { alternatives, along: frame_share.of(&run, frames.len()) });
+    }
+    Ok(positions)
+}
+
+/// Ranges of equal neighbours.
+fn runs<T: PartialEq>(values: &[T]) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    values.chunk_by(|a, b| a == b).map(move |run| {
+        let range = start..start + run.len();
+        start = range.end;
+        range
+    })
+}
+
+/// Turns frames into shares of the line's length.
+struct FrameShare {
+    input_px: f64,
+    content_px: f64,
+}
+
+impl FrameShare {
+    fn new(input: &Tensor, content_px: usize) -> Self {
+        Self { input_px: input.shape.last().copied().unwrap_or(0) as f64, content_px: content_px as f64 }
+    }
+
+    fn of(&self, run: &Range<usize>, frames: usize) -> [f64; 2] {
+        let share = |frame: usize| frame as f64 / frames as f64 * self.input_px / self.content_px;
+        [share(run.start), share(run.end)].map(|share| share.min(1.0))
+    }
+}
+
+/// The line cut out, brought to the height that the model wants and padded on the right, `[3, height, width]`, with the width of
+/// its content. `None` if the quadrilateral is not convex, has no area, or is not finite.
+fn prepared(image: &Image, quad: &Quad, port: &ModelPort) -> Option<(Tensor, usize)> {
+    let height = port.input.size[1] as usize;
+    let [along, across] = quad_size(quad);
+    // The cast turns what is not a number into 0, and what is too large into the bound.
+    let content = ((along / across * height as f64).round() as usize).clamp(height / 4, MAX_CONTENT_PX);
+    let map = Perspective::from_rectangle([content as f64, height as f64], quad)?;
+    // From pixel centres of the crop to areas, through the map, and from areas of the picture to its centres.
+    let shift = |by: f64| Affine { m: [[1.0, 0.0, by], [0.0, 1.0, by]] };
+    let map = map.between(&shift(0.5), &shift(-0.5));
+    if image.width == 0 || image.height == 0 {
+        return None;
+    }
+    let crop = warp(image, &map, [content as u32, height as u32], Sampling::Area);
+    let tensor = to_tensor(&crop, &port.input);
+    let width = content.max(MIN_WIDTH_PX).next_multiple_of(WIDTH_MULTIPLE_PX);
+    // The network was trained with zeros after the normalisation.
+    let mut padded = vec![0.0; 3 * height * width];
+    for (target, row) in padded.chunks_exact_mut(width).zip(tensor.data.chunks_exact(content)) {
+        target[..content].copy_from_slice(row);
+    }
+    Some((Tensor { shape: vec![3, height, width], data: padded }, content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::Model;
+    use crate::models::manifest::{Manifest, Role};
+
+    /// Gives fixed outputs and checks the shape of the input.
+    struct Fake {
+        outputs: Outputs,
+        shape: [usize; 3],
+    }
+
+    impl Model for Fake {
+        fn run(&self, input: Tensor, _: &Arc<RequestContext>) -> Result<Outputs, Error> {
+            assert_eq!(input.shape, self.shape);
+            Ok(self.outputs.clone())
+        }
+    }
+
+    fn port(role: Role, shape: [usize; 3], outputs: Outputs) -> ModelPort {
+        let input = Manifest::shipped().unwrap().entry(role).unwrap().input.clone();
+        ModelPort { model: Arc::new(Fake { outputs, shape }), input }
+    }
+
+    fn named(name: &str, shape: &[usize], data: Vec<f32>) -> (Arc<str>, Tensor) {
+        (name.into(), Tensor { shape: shape.into(), data })
+    }
+
+    fn text_outputs(frames: &[(char, f32)]) -> Outputs {
+        let code = |&(character, _): &(char, f32)| if character == '_' { 0.0 } else { u32::from(character) as f32 };
+        vec![
+            named("characters", &[frames.len()], frames.iter().map(code).collect()),
+            named("probabilities", &[frames.len()], frames.iter().map(|frame| frame.1).collect()),
+        ]
+    }
+
+    const LINE: Quad = [[10.0, 10.0], [210.0, 10.0], [210.0, 34.0], [10.0, 34.0]];
+
+    fn picture() -> Image {
+        Image::build(300, 60, |rgb| rgb.fill(255))
+    }
+
+    #[test]
+    fn equal_neighbours_count_once_and_blanks_divide() {
+        // 200 × 24 becomes 400 × 48, on the next multiple of 128.
+        let frames = [('_', 0.9), ('l', 0.5), ('l', 0.7), ('_', 0.8), ('l', 0.9), ('é', 0.6), ('😀', 1.0), ('_', 0.9)];
+        let reader = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 512], text_outputs(&frames)));
+        let line = reader.read(&picture(), &LINE, &Arc::default()).unwrap();
+        assert_eq!(line.text, "llé😀");
+        let probabilities: Vec<f32> = line.characters.iter().map(|character| character.probability as f32).collect();
+        assert_eq!(probabilities, [0.7, 0.9, 0.6, 1.0]);
+        assert!((line.confidence - 0.8).abs() < 1e-6);
+        // Frames of 64 pixels of an input whose content is 400.
+        assert_eq!(line.characters[0].along, [0.16, 0.48]);
+        assert_eq!(line.characters[3].along, [0.96, 1.0], "the padding holds no place of the line");
+    }
+
+    #[test]
+    fn a_line_without_characters_is_no_error() {
+        let reader = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 512], text_outputs(&[('_', 1.0); 8])));
+        assert_eq!(reader.read(&picture(), &LINE, &Arc::default()).unwrap(), Line::default());
+        let hopeless = [[[5.0, 5.0]; 4], [[f64::NAN; 2]; 4], [[0.0, 0.0], [9.0, 9.0], [9.0, 0.0], [0.0, 9.0]]];
+        for quad in hopeless {
+            assert_eq!(reader.read(&picture(), &quad, &Arc::default()).unwrap(), Line::default());
+            let zone = MrzRecogniser::new(port(Role::MrzRecogniser, [3, 48, 512], Vec::new()));
+            assert_eq!(zone.read(&picture(), &quad, &Arc::default()).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn the_width_of_the_input_follows_the_line_within_bounds() {
+        let cases = [(24.0, 24.0, 384), (300.0, 24.0, 640), (1e7, 10.0, 3200), (3.0, 1e6, 384)];
+        for (along, across, width) in cases {
+            let quad = [[0.0, 0.0], [along, 0.0], [along, across], [0.0, across]];
+            let reader = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, width], text_outputs(&[('a', 1.0)])));
+            assert_eq!(reader.read(&picture(), &quad, &Arc::default()).unwrap().text, "a", "{along} × {across}");
+        }
+    }
+
+    #[test]
+    fn a_turned_line_is_cut_upright_and_padded_with_zeros() {
+        // The left half of the line is red, and the line runs downwards.
+        let picture = Image::build(60, 300, |rgb| {
+            for (at, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+                pixel.copy_from_slice(if at / 60 < 110 { &[255, 0, 0] } else { &[0, 0, 255] });
+            }
+        });
+        let port = port(Role::TextRecogniser, [3, 48, 512], Vec::new());
+        let quad = [[34.0, 10.0], [34.0, 210.0], [10.0, 210.0], [10.0, 10.0]];
+        let (input, content) = prepared(&picture, &quad, &port).unwrap();
+        assert_eq!((content, input.shape.as_slice()), (400, [3, 48, 512].as_slice()));
+        let at = |channel: usize, x: usize| input.data[(channel * 48 + 20) * 512 + x];
+        // Blue comes first.
+        for (x, expected) in [(10, [-1.0, -1.0, 1.0]), (390, [1.0, -1.0, -1.0]), (401, [0.0; 3]), (511, [0.0; 3])] {
+            for (channel, expected) in expected.into_iter().enumerate() {
+                assert!((at(channel, x) - expected).abs() < 1e-4, "{x} {channel}: {}", at(channel, x));
+            }
+        }
+    }
+
+    /// Frames over the blank and 37 characters, from lists of what is not 0.
+    fn zone_outputs(frames: &[&[(char, f32)]]) -> Outputs {
+        let class = |wanted: char| MRZ_CHARACTERS.find(wanted).map_or(0, |index| index + 1);
+        let mut data = vec![0.0; frames.len() * 38];
+        for (frame, values) in data.chunks_exact_mut(38).zip(frames) {
+            for &(character, probability) in *values {
+                frame[class(character)] = probability;
+            }
+        }
+        vec![named("out", &[frames.len(), 38], data)]
+    }
+
+    #[test]
+    fn positions_of_a_zone_keep_their_alternatives() {
+        let frames: [&[(char, f32)]; 6] = [
+            &[('_', 1.0)],
+            &[('O', 0.5), ('0', 0.3), ('_', 0.2)],
+            &[('O', 0.6), ('0', 0.4)],
+            &[('_', 0.9), ('O', 0.1)],
+            &[('<', 0.99995), ('K', 0.00005)],
+            &[('_', 1.0)],
+        ];
+        let reader = MrzRecogniser::new(port(Role::MrzRecogniser, [3, 48, 512], zone_outputs(&frames)));
+        let positions = reader.read(&picture(), &LINE, &Arc::default()).unwrap();
+        assert_eq!(positions.iter().map(Position::best).collect::<String>(), "O<");
+        // (0.5 + 0.6) / 1.8 and (0.3 + 0.4) / 1.8.
+        assert_eq!(positions[0].alternatives.len(), 2);
+        assert!((positions[0].probability('O') - 1.1 / 1.8).abs() < 1e-6);
+        assert!((positions[0].probability('0') - 0.7 / 1.8).abs() < 1e-6);
+        assert_eq!(positions[0].probability('Q'), 0.0);
+        assert_eq!(positions[1].alternatives.len(), 1, "what is next to impossible is not listed");
+        assert!(positions[0].along[1] < positions[1].along[0]);
+    }
+
+    #[test]
+    fn outputs_of_another_make_are_our_fault() {
+        let refused = |outputs: Outputs| {
+            let text = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 512], outputs.clone()));
+            let zone = MrzRecogniser::new(port(Role::MrzRecogniser, [3, 48, 512], outputs));
+            matches!(text.read(&picture(), &LINE, &Arc::default()), Err(Error::Internal { .. }))
+                && matches!(zone.read(&picture(), &LINE, &Arc::default()), Err(Error::Internal { .. }))
+        };
+        assert!(refused(Vec::new()));
+        assert!(refused(vec![named("characters", &[1], vec![65.0]), named("probabilities", &[0], vec![])]));
+        assert!(refused(vec![named("characters", &[1], vec![5.7e4]), named("probabilities", &[1], vec![0.5])]));
+        // A surrogate is no character, and 38 values that are not numbers are no probabilities.
+        let zone = MrzRecogniser::new(port(
+            Role::MrzRecogniser,
+            [3, 48, 512],
+            vec![named("out", &[1, 38], vec![f32::NAN; 38])],
+        ));
+        assert!(matches!(zone.read(&picture(), &LINE, &Arc::default()), Err(Error::Internal { .. })));
+    }
+}
