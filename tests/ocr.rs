@@ -1,0 +1,145 @@
+//! Lines of text found and read with the real models.
+//!
+//! The text is drawn here, so that no picture is needed. Skipped, loudly, where there is no model pack.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vouch::document::ocr::{MrzRecogniser, Position, TextDetector, TextRecogniser};
+use vouch::imaging::Image;
+use vouch::imaging::orient::{Rotation, rotate};
+use vouch::inference::provider::Device;
+use vouch::inference::registry::{InferenceSettings, Registry};
+use vouch::inference::{ModelPort, RequestContext};
+use vouch::models::manifest::{Manifest, Role};
+use vouch::models::{find_pack_dir, verify_pack};
+
+/// Columns of each row, the leftmost in the highest of five bits.
+const GLYPHS: [(char, [u8; 7]); 8] = [
+    ('A', [0b01110, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001]),
+    ('E', [0b11111, 0b10000, 0b10000, 0b11110, 0b10000, 0b10000, 0b11111]),
+    ('P', [0b11110, 0b10001, 0b10001, 0b11110, 0b10000, 0b10000, 0b10000]),
+    ('T', [0b11111, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100, 0b00100]),
+    ('2', [0b01110, 0b10001, 0b00001, 0b00110, 0b01000, 0b10000, 0b11111]),
+    ('4', [0b00010, 0b00110, 0b01010, 0b10010, 0b11111, 0b00010, 0b00010]),
+    ('7', [0b11111, 0b00001, 0b00010, 0b00100, 0b01000, 0b01000, 0b01000]),
+    ('<', [0b00010, 0b00100, 0b01000, 0b10000, 0b01000, 0b00100, 0b00010]),
+];
+
+const TEXT: &str = "TAPE<<PETE<A247<<";
+
+/// Size of a glyph's pixel.
+const DOT_PX: usize = 4;
+
+/// Dark text on light grey, 600 × 160 pixels, its edges smoothed by a mean over 3 × 3 pixels.
+fn drawn(text: &str) -> Image {
+    const SIZE: [usize; 2] = [600, 160];
+    let dark = |x: usize, y: usize| {
+        let (Some(x), Some(y)) = (x.checked_sub(40), y.checked_sub(60)) else { return false };
+        let (column, row) = (x % (7 * DOT_PX) / DOT_PX, y / DOT_PX);
+        let glyph =
+            text.chars().nth(x / (7 * DOT_PX)).and_then(|wanted| GLYPHS.iter().find(|(found, _)| *found == wanted));
+        column < 5 && glyph.and_then(|(_, rows)| rows.get(row)).is_some_and(|row| (row >> (4 - column)) & 1 == 1)
+    };
+    Image::build(SIZE[0] as u32, SIZE[1] as u32, |rgb| {
+        for (at, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+            let (x, y) = ((at % SIZE[0]).max(1), (at / SIZE[0]).max(1));
+            let count = (0..9).filter(|i| dark(x + i % 3 - 1, y + i / 3 - 1)).count();
+            pixel.fill((235 - 205 * count / 9) as u8);
+        }
+    })
+}
+
+struct Readers {
+    detector: TextDetector,
+    text: TextRecogniser,
+    zone: MrzRecogniser,
+}
+
+fn readers() -> Option<Readers> {
+    let pack = find_pack_dir(None);
+    let manifest = Manifest::shipped().unwrap();
+    if verify_pack(&manifest, &pack).iter().any(Result::is_err) {
+        eprintln!("SKIPPED: there is no complete model pack in {}; `vouch models pull` makes one", pack.display());
+        return None;
+    }
+    let settings = InferenceSettings {
+        device: Device::Cpu,
+        sessions_per_model: 1,
+        threads_per_session: 1,
+        max_batch: 0,
+        max_batch_delay: Duration::ZERO,
+        queue_per_model: 16,
+        cores: 1,
+    };
+    let registry = Registry::load(&manifest, &pack, Some(&pack.join("cache")), &settings).unwrap();
+    let port = |role: Role| {
+        let model = registry.get(role).unwrap();
+        ModelPort { model: Arc::clone(model) as _, input: model.entry.input.clone() }
+    };
+    Some(Readers {
+        detector: TextDetector::new(port(Role::TextDetector)),
+        text: TextRecogniser::new(port(Role::TextRecogniser)),
+        zone: MrzRecogniser::new(port(Role::MrzRecogniser)),
+    })
+}
+
+fn best(positions: &[Position]) -> String {
+    positions.iter().map(Position::best).collect()
+}
+
+#[test]
+fn a_drawn_line_is_found_and_read_whichever_way_the_picture_lies() {
+    let Some(Readers { detector, text, zone }) = readers() else { return };
+    let context: Arc<RequestContext> = Arc::default();
+    let upright = drawn(TEXT);
+    for rotation in [Rotation::R0, Rotation::R90, Rotation::R180, Rotation::R270] {
+        let picture = rotate(&upright, rotation);
+        let found = detector.find(&picture, 640, &context).unwrap();
+        assert_eq!(found.len(), 1, "{rotation:?}: {found:?}");
+        // Two of the four directions are read from the wrong end first.
+        let readings = [found[0], found[0].turned()].map(|line| {
+            (text.read(&picture, &line.quad, &context).unwrap(), zone.read(&picture, &line.quad, &context).unwrap())
+        });
+        let right = readings.iter().filter(|(line, _)| line.text == TEXT).collect::<Vec<_>>();
+        assert_eq!(right.len(), 1, "{rotation:?}: {:?}", readings.each_ref().map(|(line, _)| &line.text));
+        let (line, positions) = right[0];
+        assert_eq!(best(positions), TEXT, "{rotation:?}");
+        assert!(line.confidence > 0.9, "{rotation:?}: {}", line.confidence);
+        assert!(positions.iter().all(|position| position.probability(position.best()) > 0.5), "{rotation:?}");
+        // The seventh glyph begins at 6 of 17 steps of the text, which the rectangle surrounds.
+        let [from, to] = line.characters[6].along;
+        assert!((0.30..0.42).contains(&((from + to) / 2.0)), "{rotation:?}: {from} to {to}");
+    }
+}
+
+#[test]
+fn a_picture_without_text_has_no_lines_and_reads_as_nothing() {
+    let Some(Readers { detector, text, .. }) = readers() else { return };
+    let context: Arc<RequestContext> = Arc::default();
+    let empty = drawn("");
+    assert_eq!(detector.find(&empty, 640, &context).unwrap(), []);
+    let quad = [[40.0, 50.0], [500.0, 50.0], [500.0, 100.0], [40.0, 100.0]];
+    assert_eq!(text.read(&empty, &quad, &context).unwrap().text, "");
+}
+
+#[test]
+fn the_same_line_gives_the_same_bits_beside_others() {
+    let Some(Readers { zone, .. }) = readers() else { return };
+    let picture = drawn(TEXT);
+    let quad = [[36.0, 52.0], [512.0, 52.0], [512.0, 96.0], [36.0, 96.0]];
+    let narrower = [[36.0, 52.0], [260.0, 52.0], [260.0, 96.0], [36.0, 96.0]];
+    let alone = zone.read(&picture, &quad, &Arc::default()).unwrap();
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..6)
+            .map(|index| {
+                let (zone, picture) = (&zone, &picture);
+                let quad = if index % 2 == 0 { quad } else { narrower };
+                scope.spawn(move || zone.read(picture, &quad, &Arc::default()).unwrap())
+            })
+            .collect();
+        for (index, answer) in asked.into_iter().map(|thread| thread.join().unwrap()).enumerate() {
+            assert_eq!(answer == alone, index % 2 == 0);
+        }
+    });
+}
