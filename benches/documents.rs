@@ -1,12 +1,17 @@
 //! How well documents are read, on labelled data that the caller names, with the plain decoder beside it where there is one.
 //!
 //! `cargo bench --bench documents -- barcodes DIR [ANGLE]`: zxing-cpp's `test/samples` (a folder for each kind, same-named `.txt` or
-//! `.bin` with the payload), turned by so many degrees; `-- aamva DIR`: the texts of idparser's tests with its `expected.json`.
+//! `.bin` with the payload), turned by so many degrees; `-- aamva DIR`: the texts of idparser's tests with its `expected.json`;
+//! `-- mrz DIR`: pictures of machine-readable zones with a `ground_truth.json`, through a daemon of its own (after `make pack`).
+
+#[path = "../tests/common/mod.rs"]
+mod common;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::Value;
+use vouch::api::proto::ReadDocumentRequest;
 use vouch::document::aamva::{self, Field, Height, Record, Weight};
 use vouch::document::barcode::{Luma, Request, Symbology, join_parts, read};
 use zxingcpp::{ImageFormat, ImageView, TextMode};
@@ -17,8 +22,9 @@ fn main() {
         ["barcodes", folder] => barcodes(Path::new(folder), 0.0),
         ["barcodes", folder, angle] => barcodes(Path::new(folder), angle.parse().expect("an angle in degrees")),
         ["aamva", folder] => aamva(Path::new(folder)),
+        ["mrz", folder] => mrz(Path::new(folder)),
         // `cargo bench` without arguments runs everything, and there is nothing to run on.
-        _ => println!("usage: documents barcodes DIR [ANGLE] | documents aamva DIR"),
+        _ => println!("usage: documents barcodes DIR [ANGLE] | documents aamva DIR | documents mrz DIR"),
     }
 }
 
@@ -138,6 +144,59 @@ fn turned(image: &image::GrayImage, angle: f64) -> image::GrayImage {
         let value = image::imageops::interpolate_bilinear(image, x as f32, y as f32);
         value.unwrap_or(image::Luma([255]))
     })
+}
+
+// ---------------------------------------------------------------- MRZ
+
+/// An image is exact if every line is as printed. `valid but wrong` counts what no reader may do: an answer whose check digits are
+/// all right and whose lines are not those printed.
+fn mrz(root: &Path) {
+    let truth: Vec<Value> = serde_json::from_slice(&std::fs::read(root.join("ground_truth.json")).unwrap()).unwrap();
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio.block_on(async {
+        let daemon = common::Daemon::start();
+        let mut client = daemon.client().await;
+        let (mut exact, mut found, mut valid_but_wrong, mut lines, mut lines_exact) = (0, 0, 0, 0, 0);
+        let mut ms = Vec::new();
+        for case in &truth {
+            let name = case["image"].as_str().unwrap();
+            let expected: Vec<&str> = case["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+            let image = std::fs::read(root.join(name)).unwrap().into();
+            let request = ReadDocumentRequest { images: vec![image], parts: vec!["mrz".into()] };
+            let started = Instant::now();
+            let answer = client.read_document(request).await;
+            ms.push(started.elapsed().as_secs_f64() * 1e3);
+            let mrz = match answer {
+                Ok(answer) => answer.into_inner().pages.remove(0).mrz,
+                Err(refused) => {
+                    println!("{name}: {}", refused.message());
+                    None
+                }
+            };
+            let read = mrz.as_ref().map_or(&[][..], |mrz| &mrz.lines);
+            let is_exact = *read == *expected;
+            exact += usize::from(is_exact);
+            found += usize::from(mrz.is_some());
+            lines += expected.len();
+            lines_exact += expected.iter().filter(|line| read.iter().any(|read| read == *line)).count();
+            let is_valid = mrz.as_ref().is_some_and(|mrz| mrz.check_digits_valid);
+            valid_but_wrong += usize::from(is_valid && !is_exact);
+            if !is_exact {
+                println!("{name} ({}): {}", case["format"], if is_valid { "VALID BUT WRONG" } else { "not exact" });
+                for (index, line) in expected.iter().enumerate() {
+                    println!("  printed {line}\n  read    {}", read.get(index).map_or("-", String::as_str));
+                }
+            }
+        }
+        ms.sort_by(f64::total_cmp);
+        println!(
+            "{} images: {exact} exact, {found} with a zone, {valid_but_wrong} valid but wrong; {lines_exact} of {lines} lines exact; \
+             {:.0} ms median, {:.0} ms p95",
+            truth.len(),
+            percentile(&ms, 0.5),
+            percentile(&ms, 0.95)
+        );
+    });
 }
 
 // ---------------------------------------------------------------- AAMVA

@@ -44,7 +44,7 @@ fn registry() -> anyhow::Result<Registry> {
         queue_per_model: 16,
         cores: 1,
     };
-    Ok(Registry::load(&Manifest::shipped()?, &pack, Some(&pack.join("cache")), &settings)?)
+    Ok(Registry::load(&Manifest::shipped()?, &Role::ALL, &pack, Some(&pack.join("cache")), &settings)?)
 }
 
 fn port(registry: &Registry, role: Role) -> anyhow::Result<ModelPort> {

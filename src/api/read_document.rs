@@ -1,7 +1,7 @@
 //! `ReadDocument`: the machine-readable zone and the barcodes of a document's pictures, as fields.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tonic::Status;
 
@@ -10,9 +10,10 @@ use super::proto::{self, ReadDocumentRequest, ReadDocumentResponse};
 use super::request::Call;
 use crate::document::barcode::Symbology;
 use crate::document::fields::{DocumentField, Source};
-use crate::document::mrz::{Certainty, CheckDigit, Proof, Repaired};
+use crate::document::mrz::{Certainty, CheckDigit, Date, Proof, Repaired};
 use crate::error::Error;
-use crate::pipeline::document::{self, Page, Parts, ReadBarcode};
+use crate::models::manifest::Role;
+use crate::pipeline::document::{self, Page, Parts, ReadBarcode, Side};
 
 /// Most pictures of one document: two sides, each once more under other light.
 const MAX_IMAGES: usize = 4;
@@ -33,22 +34,29 @@ pub async fn read_document(call: Call, request: ReadDocumentRequest) -> Result<R
             }
             let place = Arc::new(call.enter(images.iter().map(|image| image.len() as u64).sum()).await?);
             let started = Instant::now();
+            let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let today = Date::of_unix_time(since_1970.as_secs());
             let mut pages = Vec::with_capacity(images.len());
             // One after the other: a document's pictures are many megapixels each, and the request has one place.
             for (index, image) in images.into_iter().enumerate() {
-                let (engine, context, place) =
-                    (Arc::clone(&call.engine), Arc::clone(&call.context), Arc::clone(&place));
+                let (engine, context) = (Arc::clone(&call.engine), Arc::clone(&call.context));
+                let place = Arc::clone(&place);
+                let side = Side { data: image, field: format!("images[{index}]"), parts, today };
                 let read = tokio::task::spawn_blocking(move || {
                     // Held until the work has ended, also when the caller has gone before.
                     let _place = place;
-                    document::read(&image, &format!("images[{index}]"), &engine.document_options(), parts, &context)
+                    document::read(&side, &engine.document_options(), &engine.mrz_reader, &context)
                 });
                 let page = read
                     .await
                     .unwrap_or_else(|_| Err(Error::internal("reading panicked; its place stands in the journal")))?;
                 pages.push(page);
             }
-            Ok(response(pages, started))
+            let mut response = response(pages, parts);
+            let roles: &[Role] = if parts.mrz { &[Role::TextDetector, Role::MrzRecogniser] } else { &[] };
+            response.models = convert::model_refs(&call.engine.registry, roles);
+            response.duration_ms = convert::milliseconds(started.elapsed());
+            Ok(response)
         })
         .await?;
     Ok(response)
@@ -70,27 +78,40 @@ fn parts(names: &[String]) -> Result<Parts, Error> {
     Ok(parts)
 }
 
-fn response(pages: Vec<Page>, started: Instant) -> ReadDocumentResponse {
+fn response(pages: Vec<Page>, parts: Parts) -> ReadDocumentResponse {
     let fields = pages
         .iter()
         .enumerate()
         .flat_map(|(index, page)| page.fields().into_iter().map(move |field| field_message(field, index)));
     ReadDocumentResponse {
         fields: fields.collect(),
-        pages: pages.into_iter().map(page_message).collect(),
+        pages: pages.into_iter().map(|page| page_message(page, parts)).collect(),
         models: Vec::new(),
-        duration_ms: convert::milliseconds(started.elapsed()),
+        duration_ms: 0.0,
     }
 }
 
-fn page_message(page: Page) -> proto::DocumentPage {
+fn page_message(page: Page, parts: Parts) -> proto::DocumentPage {
     let [width_px, height_px] = page.source_size;
+    let mut warnings = Vec::new();
+    let mut warn = |code: &str, message: &str| {
+        warnings.push(proto::Warning { code: code.into(), message: message.into(), ..Default::default() });
+    };
+    if parts.mrz && page.mrz.is_none() {
+        warn("MRZ_NOT_FOUND", "no machine-readable zone was found in the picture");
+    }
+    if parts.barcode && page.barcodes.is_empty() {
+        warn("BARCODE_NOT_FOUND", "no barcode was found in the picture");
+    }
     proto::DocumentPage {
         width_px,
         height_px,
-        mrz: None,
+        mrz: page.mrz.as_ref().map(|found| proto::Mrz {
+            quad: found.quad.iter().map(|&[x, y]| proto::Point { x, y }).collect(),
+            ..mrz_message(&found.repaired)
+        }),
         barcodes: page.barcodes.into_iter().map(barcode_message).collect(),
-        warnings: Vec::new(),
+        warnings,
         stage_ms: page.stages.into_iter().map(|(name, time)| (name.to_owned(), convert::milliseconds(time))).collect(),
     }
 }

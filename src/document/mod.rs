@@ -1,11 +1,13 @@
 //! Identity documents: what stands on them, in text and in codes.
 //!
-//! Called by `pipeline` with decoded pictures, and by the command line with lines of text. [`ocr`] finds and reads lines, [`mrz`] turns lines into fields and
-//! back, [`barcode`] finds symbols and [`aamva`] understands those of North American licences; [`fields`] brings all sources into
-//! one form. Nothing here reads a clock: the day of the check is a parameter.
+//! Called by `pipeline` with decoded pictures, and by the command line with lines of text. [`ocr`] finds and reads lines,
+//! [`mrz_reader`] those of a machine-readable zone, which [`mrz`] turns into fields and back; [`barcode`] finds symbols and [`aamva`]
+//! understands those of North American licences; [`fields`] brings all sources into one form. Nothing here reads a clock: the day of
+//! the check is a parameter.
 
 pub mod aamva;
 pub mod barcode;
 pub mod fields;
 pub mod mrz;
+pub mod mrz_reader;
 pub mod ocr;

@@ -118,12 +118,13 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Loads all models of the manifest, several at a time.
+    /// Loads those models of the manifest that have one of the `roles`, several at a time.
     ///
     /// # Errors
     /// The first that went wrong: a missing or altered file, a library of another version, a graph that does not run.
     pub fn load(
         manifest: &Manifest,
+        roles: &[Role],
         pack_dir: &Path,
         cache_dir: Option<&Path>,
         settings: &InferenceSettings,
@@ -142,6 +143,7 @@ impl Registry {
             let threads: Vec<_> = manifest
                 .models()
                 .iter()
+                .filter(|entry| roles.contains(&entry.role))
                 .map(|entry| {
                     let runtime = &runtime;
                     scope.spawn(move || load_model(entry, pack_dir, cache_dir, settings, runtime, provider))

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use crate::document::aamva::{self, AamvaError, Record};
 use crate::document::barcode::{self, Barcode, Luma};
 use crate::document::fields::{self, DocumentField};
+use crate::document::mrz::Date;
+use crate::document::mrz_reader::{FoundMrz, MrzReader};
 use crate::error::Error;
 use crate::imaging::Image;
 use crate::imaging::decode::{DecodeOptions, Decoded, decode};
@@ -33,6 +35,7 @@ pub struct Parts {
 pub struct Page {
     /// Size of the source picture, EXIF orientation applied.
     pub source_size: [u32; 2],
+    pub mrz: Option<FoundMrz>,
     pub barcodes: Vec<ReadBarcode>,
     /// Every stage that was run, with the time it took.
     pub stages: Vec<(&'static str, Duration)>,
@@ -49,37 +52,67 @@ pub struct ReadBarcode {
 impl Page {
     /// The fields that this picture gives, by source.
     pub fn fields(&self) -> Vec<DocumentField> {
-        self.barcodes.iter().filter_map(|barcode| barcode.licence.as_ref()).flat_map(fields::of_aamva).collect()
+        let mrz = self.mrz.iter().flat_map(|found| fields::of_mrz(&found.repaired.mrz));
+        let licences = self.barcodes.iter().filter_map(|barcode| barcode.licence.as_ref());
+        mrz.chain(licences.flat_map(fields::of_aamva)).collect()
     }
 }
 
-/// Decodes and reads a picture. `field` is its place in the request, for error messages.
+/// A picture and what to read in it.
+#[derive(Debug)]
+pub struct Side {
+    /// The encoded file.
+    pub data: Bytes,
+    /// Its place in the request, for error messages.
+    pub field: String,
+    pub parts: Parts,
+    /// Decides centuries.
+    pub today: Date,
+}
+
+/// Decodes and reads a picture.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] if the picture cannot be decoded, and those of the models.
 pub fn read(
-    data: &Bytes,
-    field: &str,
+    side: &Side,
     options: &DecodeOptions,
-    parts: Parts,
+    reader: &MrzReader,
     context: &Arc<RequestContext>,
 ) -> Result<Page, Error> {
     let started = Instant::now();
     context.check(started)?;
     let Decoded { image, source_width, source_height, .. } =
-        decode(data, options).map_err(|error| Error::invalid(field, error.code(), error.to_string()))?;
-    let mut page = Page {
-        source_size: [source_width, source_height],
-        barcodes: Vec::new(),
-        stages: vec![("decode", started.elapsed())],
-    };
-    if parts.barcode {
-        let started = Instant::now();
-        page.barcodes = read_barcodes(&image, context)?;
-        page.stages.push(("barcode", started.elapsed()));
+        decode(&side.data, options).map_err(|error| Error::invalid(&side.field, error.code(), error.to_string()))?;
+    let mut stages = vec![("decode", started.elapsed())];
+    context.check(Instant::now())?;
+    let (mrz, barcodes) = std::thread::scope(|scope| {
+        let barcodes = side.parts.barcode.then(|| scope.spawn(|| timed(|| read_barcodes(&image, context))));
+        let mrz = side.parts.mrz.then(|| timed(|| reader.read(&image, side.today, context)));
+        // A panic there goes on here, and ends the request as any other does.
+        let joined = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        (mrz, barcodes.map(joined))
+    });
+    let mut page =
+        Page { source_size: [source_width, source_height], mrz: None, barcodes: Vec::new(), stages: Vec::new() };
+    if let Some((mrz, took)) = mrz {
+        page.mrz = mrz?;
+        stages.push(("mrz", took));
+    }
+    if let Some((barcodes, took)) = barcodes {
+        page.barcodes = barcodes?;
+        stages.push(("barcode", took));
     }
     context.check(Instant::now())?;
-    Ok(page)
+    Ok(Page { stages, ..page })
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let started = Instant::now();
+    let done = work();
+    (done, started.elapsed())
 }
 
 fn read_barcodes(image: &Image, context: &RequestContext) -> Result<Vec<ReadBarcode>, Error> {

@@ -18,6 +18,8 @@ use picture::{FaceModels, Listener, Media, Picture};
 use crate::calibration::{self, CalibrationSet, LoadedCalibration};
 use crate::checks;
 use crate::config::Config;
+use crate::document::mrz_reader::MrzReader;
+use crate::document::ocr::{MrzRecogniser, TextDetector};
 use crate::error::{Error, exit};
 use crate::face::ModelPort;
 use crate::face::age::AgeEstimators;
@@ -38,6 +40,7 @@ pub struct Engine {
     pub calibrations: BTreeMap<String, LoadedCalibration>,
     pub admission: Arc<Admission>,
     face_models: Arc<FaceModels>,
+    pub mrz_reader: MrzReader,
     limits: MediaLimits,
     pub started: Instant,
 }
@@ -53,6 +56,19 @@ pub struct MediaLimits {
 /// Long side that face models profit from: a face a tenth as wide still has 160 pixels. JPEGs are decoded at half, a quarter or an eighth of their size as
 /// long as this much is left. Lowered, small portraits in document pictures lose detail; raised, 12-megapixel pictures cost twice the decoding time.
 pub const FACE_LONG_SIDE_PX: u32 = 1600;
+
+/// The models that the daemon runs. The pack holds one more, the reader of text in all scripts, which no answer needs so far and
+/// which would take some 80 MB.
+const ROLES: [Role; 8] = [
+    Role::FaceDetector,
+    Role::FaceEmbedder,
+    Role::FaceLandmarks,
+    Role::PassiveLiveness,
+    Role::AgeA,
+    Role::AgeB,
+    Role::TextDetector,
+    Role::MrzRecogniser,
+];
 
 /// Why the engine cannot be loaded. The daemon does not start then.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +114,7 @@ impl Engine {
             queue_per_model: config.inference.queue_per_model,
             cores,
         };
-        let registry = Registry::load(&manifest, &pack_dir, Some(&cache_dir), &inference)?;
+        let registry = Registry::load(&manifest, &ROLES, &pack_dir, Some(&cache_dir), &inference)?;
         let limits =
             MediaLimits { max_image_bytes: config.limits.max_image_bytes, max_pixels: config.limits.max_pixels };
         let admission = AdmissionLimits {
@@ -130,6 +146,10 @@ impl Engine {
             liveness: PassiveLiveness::new(port(Role::PassiveLiveness)?),
             ages: AgeEstimators::new(port(Role::AgeA)?, port(Role::AgeB)?),
         });
+        let mrz_reader = MrzReader::new(
+            TextDetector::new(port(Role::TextDetector)?),
+            MrzRecogniser::new(port(Role::MrzRecogniser)?),
+        );
         let loaded: BTreeMap<String, String> =
             registry.models().map(|model| (model.entry.role.name().to_owned(), model.entry.sha256.clone())).collect();
         let mut usable = BTreeMap::new();
@@ -155,6 +175,7 @@ impl Engine {
             calibrations: usable,
             admission: Admission::new(admission),
             face_models,
+            mrz_reader,
             limits,
             started: Instant::now(),
         }))

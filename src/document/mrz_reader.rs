@@ -1,0 +1,356 @@
+//! Finds a machine-readable zone in a picture, in any direction, and reads it.
+//!
+//! Called by `pipeline`. Lines of text are found first; those that lie below each other and are as long as lines of a zone are read
+//! with the recogniser for zones, from both ends where it is not clear which way up they stand, and handed to [`mrz::repair`]. Left
+//! out: the visual zone, and finding the document itself.
+
+use std::sync::Arc;
+
+use super::mrz::{self, Date, ReadLine, Reading, Repaired};
+use super::ocr::{MrzRecogniser, Position, Quad, TextDetector, TextLine};
+use crate::error::Error;
+use crate::imaging::Image;
+use crate::inference::RequestContext;
+
+/// Long sides at which lines are looked for, tried in this order. At 640 the characters of a passport page that fills the picture
+/// are eight pixels high; small zones need more.
+const SEARCH_SIDES_PX: [u32; 2] = [640, 1280];
+
+/// Length over height from which a strip may be a line of a zone. The lines of TD1, the shortest, have about 17; half of that leaves
+/// room for a line of which a part is hidden.
+const MIN_ELONGATION: f64 = 8.0;
+
+/// Strips that are looked at, the longest first, and groups that are read. Raised, a page full of text costs more runs of the model.
+const MAX_STRIPS: usize = 40;
+const MAX_GROUPS: usize = 6;
+
+/// Lines of a zone are spaced by about twice the height of a found line; other distances are no neighbours.
+const LINE_PITCH: std::ops::RangeInclusive<f64> = 0.6..=3.5;
+
+/// Mean probability of the characters from which a line counts as read the right way up.
+const SURELY_UPRIGHT: f64 = 0.9;
+
+/// Fewest fillers that make a group of lines a zone, unless a check digit is right.
+const MIN_FILLERS: usize = 3;
+
+/// A zone that was found.
+#[derive(Debug, Clone)]
+pub struct FoundMrz {
+    pub repaired: Repaired,
+    /// Around all lines, clockwise from the top left corner of the text, in pixel areas of the picture.
+    pub quad: Quad,
+}
+
+/// The reader.
+#[derive(Clone)]
+pub struct MrzReader {
+    detector: TextDetector,
+    recogniser: MrzRecogniser,
+}
+
+/// A line as it was read, in one direction.
+#[derive(Debug, Clone)]
+struct Strip {
+    line: TextLine,
+    positions: Vec<Position>,
+}
+
+impl MrzReader {
+    pub fn new(detector: TextDetector, recogniser: MrzRecogniser) -> Self {
+        Self { detector, recogniser }
+    }
+
+    /// Reads the zone of a picture, `None` if there is none. `today` decides centuries.
+    ///
+    /// # Errors
+    /// Those of [`Model::run`](crate::inference::Model::run).
+    pub fn read(&self, image: &Image, today: Date, context: &Arc<RequestContext>) -> Result<Option<FoundMrz>, Error> {
+        let mut best: Option<FoundMrz> = None;
+        for (attempt, &side) in SEARCH_SIDES_PX.iter().enumerate() {
+            if attempt > 0 && image.width.max(image.height) <= SEARCH_SIDES_PX[attempt - 1] {
+                break;
+            }
+            let strips = joined(self.detector.find(image, side, context)?);
+            for group in groups(&strips).into_iter().take(MAX_GROUPS) {
+                let Some(found) = self.read_group(image, &group, today, context)? else { continue };
+                if found.repaired.mrz.all_check_digits_valid() {
+                    return Ok(Some(found));
+                }
+                if best.as_ref().is_none_or(|best| rank(&found) > rank(best)) {
+                    best = Some(found);
+                }
+            }
+        }
+        Ok(best)
+    }
+
+    /// Reads lines that lie below each other, the uppermost first.
+    fn read_group(
+        &self,
+        image: &Image,
+        group: &[TextLine],
+        today: Date,
+        context: &Arc<RequestContext>,
+    ) -> Result<Option<FoundMrz>, Error> {
+        let read = |line: TextLine| -> Result<Strip, Error> {
+            Ok(Strip { line, positions: self.recogniser.read(image, &line.quad, context)? })
+        };
+        let upright = group.iter().map(|line| read(*line)).collect::<Result<Vec<_>, _>>()?;
+        if confidence(&upright) >= SURELY_UPRIGHT {
+            return Ok(zone(&upright, today));
+        }
+        let turned = group.iter().rev().map(|line| read(line.turned())).collect::<Result<Vec<_>, _>>()?;
+        let [likelier, other] =
+            if confidence(&turned) > confidence(&upright) { [turned, upright] } else { [upright, turned] };
+        Ok(zone(&likelier, today).or_else(|| zone(&other, today)))
+    }
+}
+
+/// How much speaks for a zone: right check digits, less its wrong ones.
+fn rank(found: &FoundMrz) -> i32 {
+    found.repaired.mrz.check_digits().fold(0, |rank, (_, digit)| match digit {
+        mrz::CheckDigit::Valid => rank + 2,
+        mrz::CheckDigit::Failed { .. } => rank - 1,
+        mrz::CheckDigit::Absent | mrz::CheckDigit::NotApplicable => rank,
+    })
+}
+
+/// Mean probability of the characters, 0 without any.
+fn confidence(strips: &[Strip]) -> f64 {
+    let best = |position: &Position| position.alternatives.first().map_or(0.0, |&(_, probability)| probability);
+    let all = strips.iter().flat_map(|strip| &strip.positions);
+    let (sum, count) = all.fold((0.0, 0), |(sum, count), position| (sum + best(position), count + 1));
+    if count == 0 { 0.0 } else { sum / f64::from(count) }
+}
+
+/// The zone that lines make, also if one line above or below does not belong to it.
+fn zone(strips: &[Strip], today: Date) -> Option<FoundMrz> {
+    let choices: &[std::ops::Range<usize>] = match strips.len() {
+        1 => std::slice::from_ref(&(0..1)),
+        2 => &[0..2, 0..1, 1..2],
+        3 => &[0..3, 1..3, 0..2],
+        _ => &[],
+    };
+    let found = choices.iter().filter_map(|choice| {
+        let strips = &strips[choice.clone()];
+        let lines: Vec<ReadLine> = strips.iter().map(|strip| read_line(&strip.positions)).collect();
+        let repaired = mrz::repair(&lines, today).ok()?;
+        let fillers = repaired.mrz.lines.iter().flat_map(|line| line.bytes()).filter(|&byte| byte == b'<').count();
+        let is_proved = repaired.mrz.check_digits().any(|(_, digit)| digit == mrz::CheckDigit::Valid);
+        // One line alone looks like many other things: only its check digit makes it a zone.
+        let is_zone = is_proved || (strips.len() > 1 && fillers >= MIN_FILLERS);
+        is_zone.then(|| FoundMrz { repaired, quad: around(strips) })
+    });
+    found.max_by_key(rank)
+}
+
+/// What a recogniser saw, with the fillers that it swallowed put back: characters of a zone have one pitch, so a gap between two of
+/// them tells how many are missing.
+fn read_line(positions: &[Position]) -> ReadLine {
+    let readings = |position: &Position| {
+        // Exactly 1 would mean that nothing is known of the probability.
+        position
+            .alternatives
+            .iter()
+            .map(|&(symbol, p)| Reading { symbol, probability: (p as f32).min(0.9999) })
+            .collect()
+    };
+    let middle = |position: &Position| (position.along[0] + position.along[1]) / 2.0;
+    let mut steps: Vec<f64> = positions.windows(2).map(|pair| middle(&pair[1]) - middle(&pair[0])).collect();
+    steps.sort_by(f64::total_cmp);
+    let pitch = steps.get(steps.len() / 2).copied().unwrap_or(0.0);
+    let mut line = ReadLine::default();
+    for (index, position) in positions.iter().enumerate() {
+        if let Some(before) = index.checked_sub(1).map(|before| &positions[before])
+            && pitch > 0.0
+            && (before.best() == '<' || position.best() == '<')
+        {
+            let missing = ((middle(position) - middle(before)) / pitch - 1.0).round().clamp(0.0, 44.0) as usize;
+            line.positions.extend(std::iter::repeat_n(vec![Reading { symbol: '<', probability: 0.5 }], missing));
+        }
+        line.positions.push(readings(position));
+    }
+    line
+}
+
+/// The quadrilateral from the first line's top to the last line's feet.
+fn around(strips: &[Strip]) -> Quad {
+    match (strips.first(), strips.last()) {
+        (Some(first), Some(last)) => [first.line.quad[0], first.line.quad[1], last.line.quad[2], last.line.quad[3]],
+        _ => Quad::default(),
+    }
+}
+
+// ---------------------------------------------------------------- geometry
+
+/// Direction of a line, of length 1.
+fn direction(line: &TextLine) -> [f64; 2] {
+    let [a, b, ..] = line.quad;
+    let length = (b[0] - a[0]).hypot(b[1] - a[1]).max(f64::MIN_POSITIVE);
+    [(b[0] - a[0]) / length, (b[1] - a[1]) / length]
+}
+
+fn centre(line: &TextLine) -> [f64; 2] {
+    let sum = line.quad.iter().fold([0.0, 0.0], |sum, corner| [sum[0] + corner[0], sum[1] + corner[1]]);
+    sum.map(|sum| sum / 4.0)
+}
+
+/// Where the centre of `other` lies from that of `line`: along its direction, and across it (downwards is positive).
+fn offset(line: &TextLine, other: &TextLine) -> [f64; 2] {
+    let ([dx, dy], from, to) = (direction(line), centre(line), centre(other));
+    let [x, y] = [to[0] - from[0], to[1] - from[1]];
+    [x * dx + y * dy, y * dx - x * dy]
+}
+
+fn are_parallel(line: &TextLine, other: &TextLine) -> bool {
+    let ([ax, ay], [bx, by]) = (direction(line), direction(other));
+    // Short pieces are measured badly: eight degrees.
+    ax * bx + ay * by > 0.99
+}
+
+/// Lines with the pieces of broken ones joined, those that are too short for a zone left out; the longest first.
+///
+/// A run of fillers looks so little like text that the detector often breaks a line there.
+fn joined(mut lines: Vec<TextLine>) -> Vec<TextLine> {
+    lines.sort_by(|a, b| b.size()[0].total_cmp(&a.size()[0]));
+    let mut strips: Vec<TextLine> = Vec::new();
+    let mut used = vec![false; lines.len()];
+    for start in 0..lines.len() {
+        if used[start] {
+            continue;
+        }
+        let mut strip = lines[start];
+        loop {
+            let next =
+                (0..lines.len()).find(|&index| index != start && !used[index] && continues(&strip, &lines[index]));
+            let Some(next) = next else { break };
+            used[next] = true;
+            strip = extended(&strip, &lines[next]);
+        }
+        let [length, height] = strip.size();
+        if length >= MIN_ELONGATION * height {
+            strips.push(strip);
+        }
+        if strips.len() >= MAX_STRIPS {
+            break;
+        }
+    }
+    strips.sort_by(|a, b| b.size()[0].total_cmp(&a.size()[0]));
+    strips
+}
+
+/// True if `piece` goes on where `strip` ends, at either end.
+fn continues(strip: &TextLine, piece: &TextLine) -> bool {
+    let ([length, height], [piece_length, piece_height]) = (strip.size(), piece.size());
+    let [along, across] = offset(strip, piece);
+    let gap = along.abs() - (length + piece_length) / 2.0;
+    // A piece of one or two characters has no direction worth the name.
+    let fits = piece_length < 3.0 * piece_height || are_parallel(strip, piece);
+    fits && across.abs() < 0.5 * height
+        && (-height..3.0 * height).contains(&gap)
+        && piece_height < 1.6 * height
+        && height < 2.5 * piece_height
+}
+
+/// The strip made longer to the far end of the piece.
+fn extended(strip: &TextLine, piece: &TextLine) -> TextLine {
+    let ([length, _], [piece_length, _]) = (strip.size(), piece.size());
+    let ([dx, dy], [along, _]) = (direction(strip), offset(strip, piece));
+    let by = (along.abs() + piece_length / 2.0 - length / 2.0).max(0.0);
+    let moved = |[x, y]: [f64; 2], sign: f64| [x + sign * by * dx, y + sign * by * dy];
+    let [a, b, c, d] = strip.quad;
+    let quad = if along >= 0.0 { [a, moved(b, 1.0), moved(c, 1.0), d] } else { [moved(a, -1.0), b, c, moved(d, -1.0)] };
+    TextLine { quad, score: strip.score.min(piece.score) }
+}
+
+/// Two or three strips below each other, and single ones after them; groups of longer lines first.
+fn groups(strips: &[TextLine]) -> Vec<Vec<TextLine>> {
+    let below = |line: &TextLine| {
+        let follows = |other: &&TextLine| {
+            let ([length, height], [other_length, other_height]) = (line.size(), other.size());
+            let [along, across] = offset(line, other);
+            are_parallel(line, other)
+                && LINE_PITCH.contains(&(across / height.max(other_height)))
+                && (0.6..1.67).contains(&(other_length / length))
+                && along.abs() < 0.35 * length
+        };
+        strips.iter().filter(follows).min_by(|a, b| offset(line, a)[1].total_cmp(&offset(line, b)[1])).copied()
+    };
+    let mut groups: Vec<Vec<TextLine>> = Vec::new();
+    for line in strips {
+        let mut group = vec![*line];
+        while group.len() < 3 {
+            let Some(next) = group.last().and_then(below) else { break };
+            group.push(next);
+        }
+        groups.push(group);
+    }
+    // The last lines of a longer group make a group of their own, which adds nothing to it.
+    let is_part =
+        |group: &Vec<TextLine>| groups.iter().any(|other| other.len() > group.len() && other.ends_with(group));
+    let mut whole: Vec<Vec<TextLine>> = groups.iter().filter(|group| !is_part(group)).cloned().collect();
+    let length = |group: &Vec<TextLine>| group.iter().map(|line| line.size()[0]).fold(0.0, f64::max);
+    let is_single = |group: &Vec<TextLine>| group.len() == 1;
+    whole.sort_by(|a, b| is_single(a).cmp(&is_single(b)).then(length(b).total_cmp(&length(a))));
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line with its top left corner at a place, turned clockwise by an angle around the origin.
+    fn line(x: f64, y: f64, length: f64, height: f64, degrees: f64) -> TextLine {
+        let (sin, cos) = degrees.to_radians().sin_cos();
+        let corners = [[x, y], [x + length, y], [x + length, y + height], [x, y + height]];
+        TextLine { quad: corners.map(|[x, y]| [x * cos - y * sin, x * sin + y * cos]), score: 1.0 }
+    }
+
+    #[test]
+    fn broken_lines_are_joined_in_any_direction_and_other_text_is_not() {
+        for degrees in [0.0, 30.0, 89.0] {
+            let pieces = vec![
+                line(0.0, 0.0, 300.0, 20.0, degrees),
+                line(330.0, 1.0, 60.0, 20.0, degrees),
+                line(410.0, 0.0, 25.0, 18.0, degrees),
+                // The next line, and a word far away.
+                line(0.0, 45.0, 430.0, 20.0, degrees),
+                line(900.0, 0.0, 60.0, 20.0, degrees),
+            ];
+            let strips = joined(pieces);
+            assert_eq!(strips.len(), 2, "{degrees}°: {strips:?}");
+            let mut lengths: Vec<f64> = strips.iter().map(|strip| strip.size()[0].round()).collect();
+            lengths.sort_by(f64::total_cmp);
+            assert_eq!(lengths, [430.0, 435.0], "{degrees}°");
+        }
+    }
+
+    #[test]
+    fn lines_below_each_other_make_one_group_the_uppermost_first() {
+        let strips = joined(vec![
+            line(0.0, 100.0, 400.0, 20.0, 10.0),
+            line(3.0, 60.0, 398.0, 20.0, 10.0),
+            line(0.0, 20.0, 401.0, 20.0, 10.0),
+            line(0.0, 300.0, 250.0, 20.0, 10.0),
+        ]);
+        let groups = groups(&strips);
+        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [3, 1]);
+        let heights: Vec<f64> = groups[0].iter().map(|line| centre(line)[1]).collect();
+        assert!(heights.is_sorted(), "{heights:?}");
+    }
+
+    fn seen(text: &str, pitch: f64) -> Vec<Position> {
+        let place = |index: usize| [index as f64 * pitch, (index as f64 + 0.8) * pitch];
+        let letters = text.char_indices().filter(|(_, letter)| *letter != ' ');
+        letters.map(|(index, letter)| Position { alternatives: vec![(letter, 0.99)], along: place(index) }).collect()
+    }
+
+    #[test]
+    fn swallowed_fillers_are_put_back_by_the_pitch_and_nothing_else_is() {
+        let text = |line: &ReadLine| line.positions.iter().map(|readings| readings[0].symbol).collect::<String>();
+        assert_eq!(text(&read_line(&seen("AB<  <CD", 0.02))), "AB<<<<CD");
+        // A gap between letters is no filler that anyone saw.
+        assert_eq!(text(&read_line(&seen("AB  CD", 0.02))), "ABCD");
+        assert_eq!(text(&read_line(&[])), "");
+    }
+}
