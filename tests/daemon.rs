@@ -319,7 +319,10 @@ async fn batches_do_not_change_a_bit() {
     for _ in 0..10 {
         same_scores_alone_and_in_a_crowd(&daemon).await;
         let status = daemon.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
-        if status.models.iter().all(|model| model.items_total > model.runs_total) {
+        // Those of documents have nothing to do here.
+        let used: Vec<_> = status.models.iter().filter(|model| model.runs_total > 0).collect();
+        assert_eq!(used.len(), 6);
+        if used.iter().all(|model| model.items_total > model.runs_total) {
             return;
         }
     }
@@ -537,7 +540,7 @@ async fn the_status_tells_what_is_loaded() {
     let daemon = Daemon::start();
     let status = daemon.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
     assert_eq!((status.device_requested.as_str(), status.device_in_use.as_str()), ("cpu", "CPUExecutionProvider"));
-    assert_eq!(status.models.len(), 6);
+    assert_eq!(status.models.len(), 8);
     assert!(status.checks.iter().all(|check| check.calibrated), "{:?}", status.checks);
     assert!(status.resident_bytes > 50 << 20);
 }

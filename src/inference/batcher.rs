@@ -24,7 +24,13 @@ pub trait BatchRunner: Send {
     /// # Errors
     /// What went wrong, for the journal.
     fn run_batch(&mut self, inputs: &[Tensor]) -> Result<Vec<Outputs>, String>;
+
+    /// Called once when there has been no work for [`REST_AFTER`]: the time to give back working memory.
+    fn rest(&mut self) {}
 }
+
+/// How long a worker waits for work before its runner rests. Shorter, and resting costs time between requests that follow each other.
+pub const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// The bounds of one queue.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +66,14 @@ struct Entry {
     context: Arc<RequestContext>,
     queued_at: Instant,
     reply: oneshot::Sender<Result<Outputs, Error>>,
+}
+
+/// What a worker does next.
+enum Next {
+    Batch(Vec<Entry>),
+    Rest,
+    /// The queue is closed and empty.
+    End,
 }
 
 struct Queue {
@@ -99,8 +113,19 @@ impl Batcher {
             .map(|(index, mut runner)| {
                 let shared = Arc::clone(&shared);
                 std::thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
-                    while let Some(batch) = shared.next_batch() {
-                        shared.run(runner.as_mut(), batch);
+                    let mut is_rested = true;
+                    loop {
+                        match shared.next(is_rested) {
+                            Next::Batch(batch) => {
+                                shared.run(runner.as_mut(), batch);
+                                is_rested = false;
+                            }
+                            Next::Rest => {
+                                runner.rest();
+                                is_rested = true;
+                            }
+                            Next::End => break,
+                        }
                     }
                 })
             })
@@ -163,17 +188,26 @@ impl Shared {
         (mean * u32::try_from(batches).unwrap_or(u32::MAX)).max(Duration::from_millis(10))
     }
 
-    /// Blocks until there is work; `None` once the queue is closed and empty.
-    fn next_batch(&self) -> Option<Vec<Entry>> {
+    /// Blocks until there is something to do.
+    fn next(&self, is_rested: bool) -> Next {
+        let idle_since = Instant::now();
         let mut queue = self.lock();
         loop {
             if let Some(first) = queue.pop_live() {
-                return Some(self.fill_batch(queue, first));
+                return Next::Batch(self.fill_batch(queue, first));
             }
             if queue.closed {
-                return None;
+                return Next::End;
             }
-            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = if is_rested {
+                self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                let left = REST_AFTER.saturating_sub(idle_since.elapsed());
+                if left.is_zero() {
+                    return Next::Rest;
+                }
+                self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+            };
         }
     }
 
@@ -285,6 +319,31 @@ mod tests {
             }
             Ok(inputs.iter().map(|input| vec![("out".into(), input.clone())]).collect())
         }
+    }
+
+    /// Tells when it rests.
+    struct Sleeper(mpsc::Sender<Instant>);
+
+    impl BatchRunner for Sleeper {
+        fn run_batch(&mut self, inputs: &[Tensor]) -> Result<Vec<Outputs>, String> {
+            Ok(inputs.iter().map(|_| Vec::new()).collect())
+        }
+
+        fn rest(&mut self) {
+            self.0.send(Instant::now()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_runner_rests_once_after_work_and_not_before() {
+        let (rested_in, rested) = mpsc::channel();
+        let limits = BatcherLimits { max_batch: 1, max_delay: Duration::ZERO, max_queued: 1 };
+        let batcher = Batcher::start("test", vec![Box::new(Sleeper(rested_in))], limits).unwrap();
+        batcher.run(Tensor { shape: vec![1], data: vec![0.0] }, &Arc::default()).unwrap();
+        let worked = Instant::now();
+        let at = rested.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(at + Duration::from_millis(50) >= worked + REST_AFTER, "{:?}", at - worked);
+        assert!(rested.recv_timeout(REST_AFTER * 2).is_err(), "without work it goes on resting");
     }
 
     struct Rig {

@@ -154,6 +154,10 @@ pub struct OnnxRunner {
     output_names: Vec<Arc<str>>,
     /// Where several inputs are laid side by side; kept between runs.
     joined: Vec<f32>,
+    /// Shape of the smallest input that was ever run, with the batch dimension: that of the warm-up at most.
+    smallest: Option<Vec<i64>>,
+    /// Something larger was run since the last rest.
+    holds_more: bool,
 }
 
 impl OnnxRunner {
@@ -206,7 +210,15 @@ impl OnnxRunner {
                 .set("memory.enable_memory_arena_shrinkage", "cpu:0")
                 .map_err(|error| error.to_string())?;
         }
-        Ok(Self { session, run_options, shrinking_run_options, output_names, joined: Vec::new() })
+        Ok(Self {
+            session,
+            run_options,
+            shrinking_run_options,
+            output_names,
+            joined: Vec::new(),
+            smallest: None,
+            holds_more: false,
+        })
     }
 }
 
@@ -237,6 +249,13 @@ impl BatchRunner for OnnxRunner {
         let mut shape = Vec::with_capacity(first.shape.len() + 1);
         shape.push(inputs.len() as i64);
         shape.extend(first.shape.iter().map(|&size| size as i64));
+        let values = |shape: &[i64]| shape.iter().product::<i64>();
+        let is_smallest = self.smallest.as_deref().is_none_or(|smallest| values(&shape) <= values(smallest));
+        if is_smallest {
+            self.smallest = Some(shape.clone());
+        } else {
+            self.holds_more = true;
+        }
         let data = if others.is_empty() {
             &first.data
         } else {
@@ -265,6 +284,19 @@ impl BatchRunner for OnnxRunner {
             }
         }
         Ok(results)
+    }
+
+    /// A run on the smallest input, after which ONNX Runtime gives back what only larger ones needed: there is no other way to ask
+    /// it for that. Models with one input size and no batches have nothing to give back.
+    fn rest(&mut self) {
+        self.joined = Vec::new();
+        let Some(shape) = self.smallest.clone().filter(|_| std::mem::take(&mut self.holds_more)) else { return };
+        let nothing = vec![0.0_f32; shape.iter().product::<i64>() as usize];
+        let ran = TensorRef::from_array_view((shape, nothing.as_slice()))
+            .and_then(|input| self.session.run_with_options(ort::inputs![input], &self.shrinking_run_options));
+        if let Err(error) = ran {
+            tracing::warn!(reason = error.to_string(), "working memory of a model could not be given back");
+        }
     }
 }
 

@@ -1,0 +1,162 @@
+//! Documents read by the real daemon with real models. The documents are drawn here.
+
+mod common;
+#[path = "common/drawn.rs"]
+mod drawn;
+
+use bytes::Bytes;
+use common::{Daemon, photo};
+use drawn::drawn;
+use image::{GrayImage, ImageFormat, RgbImage};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use vouch::api::proto::{CheckDigit, FieldSource, ReadDocumentRequest, ReadDocumentResponse};
+use vouch::document::aamva::{self, CardKind, Date, Sex, Specimen};
+use vouch::imaging::Image;
+use vouch::imaging::orient::{Rotation, rotate};
+
+/// The passport of ICAO Doc 9303 part 4, appendix A.
+const PASSPORT: [&str; 2] =
+    ["P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", "L898902C36UTO7408122F1204159ZE184226B<<<<<10"];
+
+fn png(image: &Image) -> Bytes {
+    let image = RgbImage::from_raw(image.width, image.height, image.rgb.to_vec()).unwrap();
+    let mut file = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut file, ImageFormat::Png).unwrap();
+    file.into_inner().into()
+}
+
+async fn read(daemon: &Daemon, images: Vec<Bytes>, parts: &[&str]) -> Result<ReadDocumentResponse, Status> {
+    let parts = parts.iter().map(|&part| part.to_owned()).collect();
+    let mut client = daemon.client().await;
+    client.read_document(ReadDocumentRequest { images, parts }).await.map(tonic::Response::into_inner)
+}
+
+fn value<'a>(read: &'a ReadDocumentResponse, source: FieldSource, name: &str) -> &'a str {
+    read.fields.iter().find(|field| field.name == name && field.source() == source).map_or("", |field| &field.value)
+}
+
+#[tokio::test]
+async fn a_passport_is_read_whichever_way_it_lies() {
+    let daemon = Daemon::start();
+    let upright = drawn(&PASSPORT);
+    for rotation in [Rotation::R0, Rotation::R90, Rotation::R180, Rotation::R270] {
+        let picture = rotate(&upright, rotation);
+        let read = read(&daemon, vec![png(&picture)], &["mrz"]).await.unwrap();
+        let mrz = read.pages[0].mrz.as_ref().unwrap_or_else(|| panic!("{rotation:?}: no zone"));
+        assert_eq!(mrz.lines, PASSPORT, "{rotation:?}");
+        assert!(mrz.check_digits_valid && mrz.composite() == CheckDigit::Valid, "{rotation:?}");
+        let of_mrz = |name| value(&read, FieldSource::Mrz, name);
+        assert_eq!((of_mrz("family_name"), of_mrz("given_names")), ("ERIKSSON", "ANNA MARIA"), "{rotation:?}");
+        assert_eq!((of_mrz("birth_date"), of_mrz("expiry_date")), ("1974-08-12", "2012-04-15"), "{rotation:?}");
+        // The zone lies where it was drawn, its first corner at the top left of the text.
+        let back = rotation.inverse();
+        let corner = back.apply_to_point([mrz.quad[0].x, mrz.quad[0].y], picture.width, picture.height);
+        assert!((corner[0] - 40.0).abs() < 28.0 && (corner[1] - 60.0).abs() < 28.0, "{rotation:?}: {corner:?}");
+        let roles: Vec<&str> = read.models.iter().map(|model| model.role.as_str()).collect();
+        assert_eq!(roles, ["text_detector", "mrz_recogniser"]);
+    }
+}
+
+#[tokio::test]
+async fn the_back_of_a_licence_gives_its_fields() {
+    let text = aamva::write(&Specimen {
+        version: 10,
+        jurisdiction_version: 2,
+        iin: 636_014,
+        kind: CardKind::DrivingLicence,
+        number: "D1234567".into(),
+        family_name: "SPECIMEN".into(),
+        given_name: "ALEXANDRA".into(),
+        middle_names: "MARIE ANN".into(),
+        suffix: String::new(),
+        birth: Some(Date { year: 1985, month: 1, day: 15 }),
+        expiry: Some(Date { year: 2029, month: 1, day: 15 }),
+        issue: Some(Date { year: 2019, month: 8, day: 24 }),
+        card_revision: None,
+        sex: Some(Sex::Female),
+        eyes: None,
+        hair: None,
+        height: None,
+        street_1: "1234 MAIN STREET".into(),
+        street_2: String::new(),
+        city: "SACRAMENTO".into(),
+        postal_code: "958181234".into(),
+        document_discriminator: "08242019534B1AAFD29".into(),
+        vehicle_class: "C".into(),
+        restrictions: String::new(),
+        endorsements: String::new(),
+        own: Vec::new(),
+    });
+    let symbol = zxingcpp::create(zxingcpp::BarcodeFormat::PDF417).from_slice(text.as_bytes()).unwrap();
+    let image = symbol.to_image_with(&zxingcpp::write().scale(3).add_quiet_zones(true)).unwrap();
+    let grey = GrayImage::from_raw(image.width() as u32, image.height() as u32, image.data()).unwrap();
+    let mut file = std::io::Cursor::new(Vec::new());
+    grey.write_to(&mut file, ImageFormat::Png).unwrap();
+    let daemon = Daemon::start();
+    let read = read(&daemon, vec![png(&drawn(&[])), file.into_inner().into()], &["barcode"]).await.unwrap();
+    assert!(read.pages[0].barcodes.is_empty());
+    assert_eq!(read.pages[0].warnings[0].code, "BARCODE_NOT_FOUND");
+    let [barcode] = read.pages[1].barcodes.as_slice() else { panic!("{:?}", read.pages[1]) };
+    assert_eq!((barcode.symbology.as_str(), barcode.content.as_str()), ("PDF417", "AAMVA"));
+    assert_eq!(barcode.payload, text.as_bytes());
+    for (name, expected) in [
+        ("document_type", "driving_licence"),
+        ("issuing_state", "USA"),
+        ("issuing_jurisdiction", "CA"),
+        ("document_number", "D1234567"),
+        ("family_name", "SPECIMEN"),
+        ("given_names", "ALEXANDRA"),
+        ("middle_names", "MARIE ANN"),
+        ("birth_date", "1985-01-15"),
+        ("expiry_date", "2029-01-15"),
+        ("issue_date", "2019-08-24"),
+        ("sex", "F"),
+        ("address_city", "SACRAMENTO"),
+        ("address_jurisdiction", "CA"),
+    ] {
+        assert_eq!(value(&read, FieldSource::Barcode, name), expected, "{name}");
+    }
+    assert!(read.fields.iter().all(|field| field.page == 1 && field.source() == FieldSource::Barcode));
+}
+
+#[tokio::test]
+async fn pictures_without_a_document_are_told_and_are_no_errors() {
+    let daemon = Daemon::start();
+    // A person, half a zone, text that is none, and a mirrored zone.
+    let mirrored = {
+        let image = drawn(&PASSPORT);
+        let mut mirrored = RgbImage::from_raw(image.width, image.height, image.rgb.to_vec()).unwrap();
+        image::imageops::flip_horizontal_in_place(&mut mirrored);
+        Image { rgb: mirrored.into_raw().into(), ..image }
+    };
+    let half = drawn(&[&PASSPORT[0][..20], &PASSPORT[1][..20]]);
+    let text = drawn(&["THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG", "PACK MY BOX WITH FIVE DOZEN LIQUOR JUGS NOW"]);
+    for (what, image) in
+        [("person", photo("selfie.jpg")), ("half", png(&half)), ("text", png(&text)), ("mirrored", png(&mirrored))]
+    {
+        let read = read(&daemon, vec![image], &["mrz"]).await.unwrap();
+        let page = &read.pages[0];
+        assert!(page.mrz.as_ref().is_none_or(|mrz| !mrz.check_digits_valid), "{what}: {:?}", page.mrz);
+        assert!(page.mrz.is_some() || page.warnings[0].code == "MRZ_NOT_FOUND", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense_name_the_field_and_the_next_one_is_answered() {
+    let daemon = Daemon::start();
+    let good = png(&drawn(&PASSPORT));
+    for (images, parts, field) in [
+        (vec![], &[][..], "images"),
+        (vec![good.clone(); 5], &[], "images"),
+        (vec![good.clone(), Bytes::new()], &[], "images[1]"),
+        (vec![good.clone(), Bytes::from_static(b"text")], &[], "images[1]"),
+        (vec![good.clone()], &["mrz", "photo"], "parts[1]"),
+    ] {
+        let refused = read(&daemon, images, parts).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{field}");
+        assert_eq!(refused.get_error_details().bad_request().unwrap().field_violations[0].field, field);
+    }
+    let read = read(&daemon, vec![good], &[]).await.unwrap();
+    assert!(read.pages[0].mrz.as_ref().unwrap().check_digits_valid);
+}
