@@ -21,8 +21,8 @@ use vouch::api::proto::{
 
 const CALLERS: usize = 4;
 
-/// The daemon gives free pages back every five seconds.
-const REST: Duration = Duration::from_secs(7);
+/// The daemon gives free pages back every five seconds, the last time up to ten seconds after the last request.
+const REST: Duration = Duration::from_secs(12);
 
 /// The sample photographs at several sizes, upright and on their side, as JPEG and PNG, and files that are no pictures.
 fn pictures() -> (Vec<Bytes>, Vec<Bytes>) {

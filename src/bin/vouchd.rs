@@ -120,16 +120,17 @@ fn start(args: Args) -> anyhow::Result<()> {
 /// cores), a shorter one costs more fresh pages.
 async fn give_back_memory(engine: Arc<Engine>) {
     let mut pause = tokio::time::interval(Duration::from_secs(5));
-    // What was running at the last look may have ended since, without a new request.
-    let (mut seen, mut was_running) = (0, false);
+    // Once more after the last activity: models rest a second later, and what they give back shall go too.
+    let (mut seen, mut was_active) = (0, false);
     loop {
         pause.tick().await;
         let status = engine.admission.status();
-        if status.requests != seen || was_running {
-            (seen, was_running) = (status.requests, status.running > 0);
+        let is_active = status.requests != seen || status.running > 0;
+        if is_active || was_active {
             // It fails only when the runtime is going away.
             let _ = tokio::task::spawn_blocking(process::give_back_free_memory).await;
         }
+        (seen, was_active) = (status.requests, is_active);
     }
 }
 
