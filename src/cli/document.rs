@@ -51,7 +51,7 @@ pub struct MrzArgs {
     json: bool,
 }
 
-/// Prints everything that the document says. The exit code is that of [`outcome`].
+/// Prints everything that the document says. The exit code tells what [`ReadDocumentResponse`] amounts to.
 ///
 /// # Errors
 /// Any [`Failure`].
@@ -80,7 +80,7 @@ async fn read(images: &[PathBuf], parts: &[&str], json: bool, target: &Target) -
     print(&read, json)
 }
 
-/// Prints the fields of the lines. The exit code is that of [`outcome`].
+/// Prints the fields of the lines. The exit code tells what [`ReadDocumentResponse`] amounts to.
 ///
 /// # Errors
 /// [`Failure::BadInput`] if the lines are no MRZ.
@@ -115,13 +115,17 @@ fn print(read: &ReadDocumentResponse, json: bool) -> Result<u8, Failure> {
 /// What a document's reading amounts to: FAIL with a wrong check digit, REVIEW with a field that could be read otherwise,
 /// INCONCLUSIVE if nothing was found.
 fn outcome(read: &ReadDocumentResponse) -> Outcome {
+    let is_wrong = |warning: &String| WRONG.iter().any(|end| warning.ends_with(end));
     let mut mrzs = read.pages.iter().filter_map(|page| page.mrz.as_ref());
-    if mrzs.any(|mrz| {
-        mrz.composite() == CheckDigit::Failed
-            || read.fields.iter().any(|field| field.check_digit() == CheckDigit::Failed)
-    }) {
+    if mrzs.any(|mrz| mrz.composite() == CheckDigit::Failed)
+        || read.fields.iter().any(|field| field.check_digit() == CheckDigit::Failed)
+    {
         Outcome::Fail
-    } else if read.fields.iter().any(|field| field.certainty() == Certainty::Uncertain) {
+    } else if read
+        .fields
+        .iter()
+        .any(|field| field.certainty() == Certainty::Uncertain || field.warnings.iter().any(is_wrong))
+    {
         Outcome::Review
     } else if read.pages.iter().all(|page| page.mrz.is_none() && page.barcodes.is_empty()) {
         Outcome::Inconclusive
@@ -129,6 +133,10 @@ fn outcome(read: &ReadDocumentResponse) -> Outcome {
         Outcome::Pass
     }
 }
+
+/// Ends of the codes of warnings that a person should look at: a field that says what cannot be.
+const WRONG: [&str; 5] =
+    ["_DATE_IMPOSSIBLE", "_DATE_INVALID", "_DATES_IN_WRONG_ORDER", "_CHARACTER_NOT_ALLOWED", "_FIELD_EMPTY"];
 
 /// `2000-02-29`.
 fn parse_date(text: &str) -> Result<Date, String> {
@@ -240,7 +248,7 @@ fn to_text(read: &ReadDocumentResponse, paint: Paint) -> String {
             let _ = writeln!(
                 text,
                 "{} {} × {} px, {}",
-                paint.bold(&format!("picture {number}")),
+                paint.bold(&format!("picture {}", number + 1)),
                 page.width_px,
                 page.height_px,
                 stages.join(", ")

@@ -121,7 +121,10 @@ impl Batcher {
                                 is_rested = false;
                             }
                             Next::Rest => {
-                                runner.rest();
+                                // As in a run: a panic must not end the worker, since nobody else empties its queue.
+                                if catch_unwind(AssertUnwindSafe(|| runner.rest())).is_err() {
+                                    tracing::error!("a model's rest panicked");
+                                }
                                 is_rested = true;
                             }
                             Next::End => break,
@@ -321,7 +324,7 @@ mod tests {
         }
     }
 
-    /// Tells when it rests.
+    /// Tells when it rests, and does it badly.
     struct Sleeper(mpsc::Sender<Instant>);
 
     impl BatchRunner for Sleeper {
@@ -331,11 +334,12 @@ mod tests {
 
         fn rest(&mut self) {
             self.0.send(Instant::now()).unwrap();
+            panic!("restless");
         }
     }
 
     #[test]
-    fn a_runner_rests_once_after_work_and_not_before() {
+    fn a_runner_rests_once_after_work_and_a_panic_there_ends_nothing() {
         let (rested_in, rested) = mpsc::channel();
         let limits = BatcherLimits { max_batch: 1, max_delay: Duration::ZERO, max_queued: 1 };
         let batcher = Batcher::start("test", vec![Box::new(Sleeper(rested_in))], limits).unwrap();
@@ -344,6 +348,7 @@ mod tests {
         let at = rested.recv_timeout(Duration::from_secs(30)).unwrap();
         assert!(at + Duration::from_millis(50) >= worked + REST_AFTER, "{:?}", at - worked);
         assert!(rested.recv_timeout(REST_AFTER * 2).is_err(), "without work it goes on resting");
+        batcher.run(Tensor { shape: vec![1], data: vec![0.0] }, &Arc::default()).unwrap();
     }
 
     struct Rig {

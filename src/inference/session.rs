@@ -156,8 +156,9 @@ pub struct OnnxRunner {
     joined: Vec<f32>,
     /// Shape of the smallest input that was ever run, with the batch dimension: that of the warm-up at most.
     smallest: Option<Vec<i64>>,
-    /// Something larger was run since the last rest.
+    /// Something larger was run since memory was last given back.
     holds_more: bool,
+    provider: Provider,
 }
 
 impl OnnxRunner {
@@ -218,6 +219,7 @@ impl OnnxRunner {
             joined: Vec::new(),
             smallest: None,
             holds_more: false,
+            provider: source.provider,
         })
     }
 }
@@ -253,8 +255,6 @@ impl BatchRunner for OnnxRunner {
         let is_smallest = self.smallest.as_deref().is_none_or(|smallest| values(&shape) <= values(smallest));
         if is_smallest {
             self.smallest = Some(shape.clone());
-        } else {
-            self.holds_more = true;
         }
         let data = if others.is_empty() {
             &first.data
@@ -266,7 +266,9 @@ impl BatchRunner for OnnxRunner {
             &self.joined
         };
         let input = TensorRef::from_array_view((shape, data.as_slice())).map_err(|error| error.to_string())?;
-        let run_options = if data.len() > KEPT_INPUT_VALUES { &self.shrinking_run_options } else { &self.run_options };
+        let shrinks = data.len() > KEPT_INPUT_VALUES;
+        self.holds_more = !shrinks && (self.holds_more || !is_smallest);
+        let run_options = if shrinks { &self.shrinking_run_options } else { &self.run_options };
         let outputs =
             self.session.run_with_options(ort::inputs![input], run_options).map_err(|error| error.to_string())?;
         let mut results: Vec<Outputs> = inputs.iter().map(|_| Vec::with_capacity(self.output_names.len())).collect();
@@ -290,6 +292,8 @@ impl BatchRunner for OnnxRunner {
     /// it for that. Models with one input size and no batches have nothing to give back.
     fn rest(&mut self) {
         self.joined = Vec::new();
+        // Only the memory of the CPU's arena can be given back.
+        self.holds_more &= self.provider == Provider::Cpu;
         let Some(shape) = self.smallest.clone().filter(|_| std::mem::take(&mut self.holds_more)) else { return };
         let nothing = vec![0.0_f32; shape.iter().product::<i64>() as usize];
         let ran = TensorRef::from_array_view((shape, nothing.as_slice()))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::document::aamva::{self, AamvaError, Record};
-use crate::document::barcode::{self, Barcode, Luma};
+use crate::document::barcode::{self, Barcode, Luma, Symbology};
 use crate::document::fields::{self, DocumentField};
 use crate::document::mrz::Date;
 use crate::document::mrz_reader::{FoundMrz, MrzReader};
@@ -19,8 +19,8 @@ use crate::imaging::decode::{DecodeOptions, Decoded, decode};
 use crate::imaging::quality::luma;
 use crate::inference::RequestContext;
 
-/// How long barcodes are looked for in one picture. Most pictures hold none, and the whole ladder of attempts on a large one takes
-/// seconds; what is found at all is nearly always found in a tenth of this.
+/// After so long no new attempt to find barcodes in a picture is started. Most pictures hold none, and the whole ladder of attempts on
+/// a large one takes seconds. One attempt is bounded by the size of the picture alone.
 const BARCODE_BUDGET: Duration = Duration::from_millis(1500);
 
 /// What to read.
@@ -116,15 +116,17 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 }
 
 fn read_barcodes(image: &Image, context: &RequestContext) -> Result<Vec<ReadBarcode>, Error> {
-    let until = Instant::now() + BARCODE_BUDGET;
+    let end = Instant::now() + BARCODE_BUDGET;
     let is_over = || {
         let now = Instant::now();
-        now >= until || context.check(now).is_err()
+        now >= end || context.check(now).is_err()
     };
     let Some(picture) = Luma::new(image.width, image.height, luma(image)) else {
         return Err(Error::internal("a decoded picture has sides that the barcode reader does not take"));
     };
-    let symbols = barcode::read(&picture, &barcode::Request::default(), &is_over)
+    // Many cards carry a bar code of a line beside the symbol that says something: finding that one is no reason to stop.
+    let until = Symbology::DOCUMENT.into_iter().filter(|kind| kind.corrects_errors()).collect();
+    let symbols = barcode::read(&picture, &barcode::Request { until, ..barcode::Request::default() }, &is_over)
         .map_err(|error| Error::internal(error.to_string()))?;
     Ok(barcode::join_parts(symbols).into_iter().filter_map(understood).collect())
 }

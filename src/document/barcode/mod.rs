@@ -98,7 +98,7 @@ impl Symbology {
     ];
 
     /// True for symbols with Reed-Solomon error correction, whose false finds are rare enough to look for them again and again.
-    fn corrects_errors(self) -> bool {
+    pub fn corrects_errors(self) -> bool {
         matches!(
             self,
             Self::Pdf417
@@ -248,19 +248,22 @@ pub fn join_parts(codes: Vec<Barcode>) -> Vec<Barcode> {
         let (mut parts, others): (Vec<Barcode>, Vec<Barcode>) = rest.into_iter().partition(|code| same(code));
         rest = others;
         parts.insert(0, first);
-        parts.sort_by_key(|code| code.part.as_ref().map_or(0, |part| part.index));
-        parts.dedup_by_key(|code| code.part.as_ref().map(|part| part.index));
-        let count = parts.iter().find_map(|code| code.part.as_ref()?.count);
-        let complete = count == u32::try_from(parts.len()).ok()
-            && parts
+        parts.sort_by_key(|code| (code.part.as_ref().map_or(0, |part| part.index), !code.agreed));
+        // Of copies of a part the agreed one comes first.
+        let mut once = parts.clone();
+        once.dedup_by_key(|code| code.part.as_ref().map(|part| part.index));
+        let count = once.iter().find_map(|code| code.part.as_ref()?.count);
+        let complete = count == u32::try_from(once.len()).ok()
+            && once
                 .iter()
                 .enumerate()
                 .all(|(at, code)| code.part.as_ref().is_some_and(|part| part.index as usize == at));
         if complete {
-            let mut whole = parts.remove(0);
-            for code in parts {
+            let mut whole = once.remove(0);
+            for code in once {
                 whole.bytes.extend(code.bytes);
                 whole.text.push_str(&code.text);
+                whole.agreed &= code.agreed;
             }
             whole.part = None;
             joined.push(whole);
@@ -341,7 +344,7 @@ impl Search<'_> {
                 attempt!(self.decode_overview(&kinds, Binarizer::GlobalHistogram, "global"));
             }
             for region in locate::regions(picture) {
-                attempt!(self.rectified(&region));
+                attempt!(self.rectified(&region, out_of_time));
             }
             if picture.width() > self.overview.width() {
                 let kinds = [Symbology::Pdf417];
@@ -366,21 +369,21 @@ impl Search<'_> {
     }
 
     /// Straightens a region that looks like a PDF417 and reads it.
-    fn rectified(&mut self, region: &locate::Region) -> Result<(), BarcodeError> {
+    fn rectified(&mut self, region: &locate::Region, out_of_time: &dyn Fn() -> bool) -> Result<(), BarcodeError> {
         for (map, name) in rectify::maps(self.picture, region).iter().zip(["straightened", "turned"]) {
             let crop = map.sample(self.picture);
             let back = |point: [f64; 2]| map.to_picture(point);
             let kinds = [Symbology::Pdf417];
             self.decode(&crop, &kinds, Binarizer::LocalAverage, name, &back)?;
-            if self.satisfied() {
+            if self.satisfied() || out_of_time() {
                 return Ok(());
             }
             self.decode(&crop.smoothed_down(map.pixels_per_source()), &kinds, Binarizer::LocalAverage, name, &back)?;
-            if self.satisfied() {
+            if self.satisfied() || out_of_time() {
                 return Ok(());
             }
             self.decode(&crop, &kinds, Binarizer::GlobalHistogram, name, &back)?;
-            if self.satisfied() {
+            if self.satisfied() || out_of_time() {
                 return Ok(());
             }
         }
