@@ -15,7 +15,8 @@ use vouch::config::Config;
 use vouch::face::align;
 use vouch::imaging::decode::{DecodeOptions, decode};
 use vouch::inference::RequestContext;
-use vouch::pipeline::picture::{Media, Picture, Search};
+use vouch::pipeline::picture::{Picture, Search};
+use vouch::pipeline::source::Media;
 use vouch::pipeline::{Engine, FACE_LONG_SIDE_PX};
 
 fn stages(criterion: &mut Criterion) {

@@ -10,8 +10,14 @@ use drawn::drawn;
 use image::{GrayImage, ImageFormat, RgbImage};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use vouch::api::proto::{CheckDigit, FieldSource, ReadDocumentRequest, ReadDocumentResponse};
+use vouch::api::proto::document_part::Part;
+use vouch::api::proto::verify_event::Event;
+use vouch::api::proto::{
+    CheckDigit, CheckResult, FieldSource, Media, MediaKind, Outcome, ReadDocumentRequest, ReadDocumentResponse,
+    VerifyEvent, VerifyRequest,
+};
 use vouch::document::aamva::{self, CardKind, Date, Sex, Specimen};
+use vouch::document::mrz::{self, DateParts, Fields, Format};
 use vouch::imaging::Image;
 use vouch::imaging::orient::{Rotation, rotate};
 
@@ -162,4 +168,127 @@ async fn requests_that_make_no_sense_name_the_field_and_the_next_one_is_answered
     }
     let read = read(&daemon, vec![good], &[]).await.unwrap();
     assert!(read.pages[0].mrz.as_ref().unwrap().check_digits_valid);
+}
+
+/// The lines of a passport of Utopia that is valid for five more years, and was so on the day the test was written.
+fn valid_passport() -> Vec<String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let today = mrz::Date::of_unix_time(now.as_secs());
+    let date = |year, month, day| DateParts { year: Some(year), month: Some(month), day: Some(day) };
+    mrz::generate(&Fields {
+        format: Format::Td3,
+        document_code: "P".into(),
+        issuing_state: "UTO".into(),
+        primary: "Specimen".into(),
+        secondary: "Bernd Otto".into(),
+        document_number: "P1234567".into(),
+        nationality: "UTO".into(),
+        birth: date(1961, 8, 4),
+        sex: mrz::Sex::Male,
+        expiry: date(today.year() + 5, 6, 30),
+        optional_data: String::new(),
+        optional_data_2: String::new(),
+    })
+    .unwrap()
+}
+
+/// A data page: a photograph above the lines of the zone.
+fn data_page(photograph: &str, lines: &[String]) -> Bytes {
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let zone = drawn(&lines);
+    let face = image::load_from_memory(&photo(photograph)).unwrap().to_rgb8();
+    let face =
+        image::imageops::resize(&face, 420, 420 * face.height() / face.width(), image::imageops::FilterType::Triangle);
+    let mut page = RgbImage::from_pixel(zone.width, face.height() + 60 + zone.height, image::Rgb([235; 3]));
+    let zone = RgbImage::from_raw(zone.width, zone.height, zone.rgb.to_vec()).unwrap();
+    image::imageops::replace(&mut page, &face, 50, 40);
+    image::imageops::replace(&mut page, &zone, 0, i64::from(face.height()) + 60);
+    let mut file = std::io::Cursor::new(Vec::new());
+    page.write_to(&mut file, ImageFormat::Png).unwrap();
+    file.into_inner().into()
+}
+
+async fn verify(daemon: &Daemon, media: Vec<(MediaKind, Bytes)>) -> Vec<VerifyEvent> {
+    let media = media.into_iter().map(|(kind, data)| Media { kind: kind.into(), data }).collect();
+    let mut client = daemon.client().await;
+    let mut stream = client.verify(VerifyRequest { media, ..VerifyRequest::default() }).await.unwrap().into_inner();
+    let mut events = Vec::new();
+    while let Some(event) = stream.message().await.unwrap() {
+        events.push(event);
+    }
+    events
+}
+
+fn result<'a>(events: &'a [VerifyEvent], check: &str) -> &'a CheckResult {
+    let found = events.iter().find_map(|event| match event.event.as_ref().unwrap() {
+        Event::Result(result) if result.check == check => Some(result),
+        _ => None,
+    });
+    found.unwrap_or_else(|| panic!("no result of {check}: {events:?}"))
+}
+
+fn place(events: &[VerifyEvent], is_it: impl Fn(&Event) -> bool) -> usize {
+    events.iter().position(|event| is_it(event.event.as_ref().unwrap())).unwrap_or_else(|| panic!("{events:?}"))
+}
+
+#[tokio::test]
+async fn a_passport_and_a_selfie_make_a_whole_verification() {
+    let daemon = Daemon::start();
+    let lines = valid_passport();
+    let page = data_page("portrait.jpg", &lines);
+    let media = vec![(MediaKind::Selfie, photo("selfie.jpg")), (MediaKind::DocumentFront, page.clone())];
+    let events = verify(&daemon, media).await;
+    for (check, outcome) in [
+        ("face_match", Outcome::Pass),
+        ("mrz", Outcome::Pass),
+        ("barcode", Outcome::Skipped),
+        ("document_expiry", Outcome::Pass),
+        ("document_age", Outcome::Pass),
+    ] {
+        assert_eq!(result(&events, check).outcome(), outcome, "{:?}", result(&events, check));
+    }
+    // What is read is told when it is read, not at the end.
+    let zone = place(&events, |event| {
+        let Event::DocumentPart(part) = event else { return false };
+        matches!(&part.part, Some(Part::Mrz(mrz)) if mrz.lines == lines && part.media() == MediaKind::DocumentFront)
+    });
+    let fields = place(&events, |event| {
+        let Event::DocumentFields(document) = event else { return false };
+        document.fields.iter().any(|field| field.name == "family_name" && field.value == "SPECIMEN")
+    });
+    assert!(zone < fields, "{events:?}");
+    assert!(matches!(events.last().unwrap().event, Some(Event::Summary(_))));
+    // Faces and text were read from one decoding.
+    let decodings = events.iter().filter(|event| {
+        matches!(&event.event, Some(Event::Progress(progress))
+            if progress.stage == "decode" && progress.media() == MediaKind::DocumentFront)
+    });
+    assert_eq!(decodings.count(), 1);
+
+    let media = vec![(MediaKind::Selfie, photo("other-person.jpg")), (MediaKind::DocumentFront, page)];
+    let events = verify(&daemon, media).await;
+    assert_eq!(result(&events, "face_match").outcome(), Outcome::Fail);
+    assert_eq!(result(&events, "mrz").outcome(), Outcome::Pass);
+    let Some(Event::Summary(summary)) = &events.last().unwrap().event else { panic!("{events:?}") };
+    assert_eq!(summary.outcome(), Outcome::Fail);
+}
+
+#[tokio::test]
+async fn an_expired_passport_without_portrait_fails_and_says_why() {
+    let daemon = Daemon::start();
+    let events = verify(
+        &daemon,
+        vec![(MediaKind::Selfie, photo("selfie.jpg")), (MediaKind::DocumentFront, png(&drawn(&PASSPORT)))],
+    )
+    .await;
+    let expiry = result(&events, "document_expiry");
+    assert_eq!((expiry.outcome(), expiry.warnings[0].code.as_str()), (Outcome::Fail, "DOCUMENT_EXPIRED"));
+    let matched = result(&events, "face_match");
+    assert_eq!(matched.outcome(), Outcome::Inconclusive);
+    let missing = matched.warnings.iter().find(|warning| warning.code == "PORTRAIT_NOT_FOUND");
+    assert_eq!(missing.map(|warning| warning.media()), Some(MediaKind::DocumentFront), "{matched:?}");
+    // A document alone is a verification too.
+    let events = verify(&daemon, vec![(MediaKind::DocumentFront, png(&drawn(&PASSPORT)))]).await;
+    let Some(Event::Accepted(accepted)) = &events[0].event else { panic!("{events:?}") };
+    assert_eq!(accepted.checks, ["mrz", "barcode", "document_expiry", "document_age"]);
 }

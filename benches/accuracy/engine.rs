@@ -20,7 +20,8 @@ use vouch::imaging::Image;
 use vouch::inference::RequestContext;
 use vouch::models::manifest::Role;
 use vouch::pipeline::Engine;
-use vouch::pipeline::picture::{Media, Picture};
+use vouch::pipeline::picture::Picture;
+use vouch::pipeline::source::Media;
 
 use super::daemon::Measured;
 

@@ -6,7 +6,7 @@ use super::convert;
 use super::proto::{CheckPassiveLivenessRequest, CheckPassiveLivenessResponse};
 use super::request::Call;
 use crate::checks::MediaKind;
-use crate::pipeline::picture::Media;
+use crate::pipeline::source::Media;
 use crate::pipeline::verify::CheckRequest;
 
 /// # Errors

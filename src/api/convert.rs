@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::inference::registry::{LoadedModel, Registry};
 use crate::models::manifest::Role;
 use crate::pipeline::Engine;
-use crate::pipeline::picture::Media;
+use crate::pipeline::source::Media;
 use crate::pipeline::verify::CheckResult;
 
 pub fn milliseconds(duration: Duration) -> f64 {
@@ -30,8 +30,10 @@ pub fn media(index: usize, media: proto::Media) -> Result<Media, Error> {
         proto::MediaKind::Selfie => MediaKind::Selfie,
         proto::MediaKind::Portrait => MediaKind::Portrait,
         proto::MediaKind::Reference => MediaKind::Reference,
+        proto::MediaKind::DocumentFront => MediaKind::DocumentFront,
+        proto::MediaKind::DocumentBack => MediaKind::DocumentBack,
         proto::MediaKind::Unspecified => {
-            let reason = "say what the picture shows: SELFIE, PORTRAIT or REFERENCE";
+            let reason = "say what the picture shows: SELFIE, PORTRAIT, REFERENCE, DOCUMENT_FRONT or DOCUMENT_BACK";
             return Err(Error::invalid(format!("media[{index}].kind"), "MEDIA_KIND_UNKNOWN", reason));
         }
     };
@@ -43,6 +45,8 @@ pub fn media_kind(kind: MediaKind) -> proto::MediaKind {
         MediaKind::Selfie => proto::MediaKind::Selfie,
         MediaKind::Portrait => proto::MediaKind::Portrait,
         MediaKind::Reference => proto::MediaKind::Reference,
+        MediaKind::DocumentFront => proto::MediaKind::DocumentFront,
+        MediaKind::DocumentBack => proto::MediaKind::DocumentBack,
     }
 }
 

@@ -13,7 +13,8 @@ use crate::error::Error;
 use crate::face::Face;
 use crate::face::quality::FaceQuality;
 use crate::models::manifest::Role;
-use crate::pipeline::picture::{Found, Media, Picture, Search};
+use crate::pipeline::picture::{Found, Picture, Search};
+use crate::pipeline::source::Media;
 
 /// # Errors
 /// Those of decoding and of the models.

@@ -1,19 +1,25 @@
 //! `ReadDocument`: the machine-readable zone and the barcodes of a document's pictures, as fields.
 
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use bytes::Bytes;
 use tonic::Status;
 
 use super::convert;
 use super::proto::{self, ReadDocumentRequest, ReadDocumentResponse};
 use super::request::Call;
+use crate::checks::MediaKind;
 use crate::document::barcode::Symbology;
-use crate::document::fields::{DocumentField, Source};
-use crate::document::mrz::{Certainty, CheckDigit, Date, Proof, Repaired};
+use crate::document::content::ReadBarcode;
+use crate::document::fields::{DocumentField, Source as FieldSource};
+use crate::document::mrz::{Certainty, CheckDigit, Proof, Repaired};
+use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
 use crate::models::manifest::Role;
-use crate::pipeline::document::{self, Page, Parts, ReadBarcode, Side};
+use crate::pipeline::document::{Document, PageField, Parts};
+use crate::pipeline::source::{Listener, Media, News, Source};
 
 /// Most pictures of one document: two sides, each once more under other light.
 const MAX_IMAGES: usize = 4;
@@ -32,27 +38,24 @@ pub async fn read_document(call: Call, request: ReadDocumentRequest) -> Result<R
             for (index, image) in images.iter().enumerate() {
                 call.engine.check_size(image, &format!("images[{index}]"))?;
             }
-            let place = Arc::new(call.enter(images.iter().map(|image| image.len() as u64).sum()).await?);
+            let place = call.enter(images.iter().map(|image| image.len() as u64).sum()).await?;
             let started = Instant::now();
-            let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let today = Date::of_unix_time(since_1970.as_secs());
-            let mut pages = Vec::with_capacity(images.len());
-            // One after the other: a document's pictures are many megapixels each, and the request has one place.
-            for (index, image) in images.into_iter().enumerate() {
-                let (engine, context) = (Arc::clone(&call.engine), Arc::clone(&call.context));
-                let place = Arc::clone(&place);
-                let side = Side { data: image, field: format!("images[{index}]"), parts, today };
-                let read = tokio::task::spawn_blocking(move || {
-                    // Held until the work has ended, also when the caller has gone before.
-                    let _place = place;
-                    document::read(&side, &engine.document_options(), &engine.mrz_reader, &context)
-                });
-                let page = read
-                    .await
-                    .unwrap_or_else(|_| Err(Error::internal("reading panicked; its place stands in the journal")))?;
-                pages.push(page);
+            let stages = Arc::new(Mutex::new(vec![BTreeMap::new(); images.len()]));
+            let sources = images.into_iter().enumerate().map(|(index, data)| source(&call, index, data, &stages));
+            let document = call.engine.document(sources.collect(), parts, call.today());
+            let read = tokio::task::spawn_blocking(move || {
+                // Held until the work has ended, also when the caller has gone before.
+                let _place = place;
+                document.read();
+                response(&document, parts)
+            });
+            let mut response = read
+                .await
+                .unwrap_or_else(|_| Err(Error::internal("reading panicked; its place stands in the journal")))?;
+            let mut stages = stages.lock().unwrap_or_else(PoisonError::into_inner);
+            for (page, stages) in response.pages.iter_mut().zip(stages.iter_mut()) {
+                page.stage_ms = std::mem::take(stages).into_iter().collect();
             }
-            let mut response = response(pages, parts);
             let roles: &[Role] = if parts.mrz { &[Role::TextDetector, Role::MrzRecogniser] } else { &[] };
             response.models = convert::model_refs(&call.engine.registry, roles);
             response.duration_ms = convert::milliseconds(started.elapsed());
@@ -60,6 +63,23 @@ pub async fn read_document(call: Call, request: ReadDocumentRequest) -> Result<R
         })
         .await?;
     Ok(response)
+}
+
+/// Milliseconds by stage of each page.
+type Stages = Arc<Mutex<Vec<BTreeMap<String, f64>>>>;
+
+/// A picture that notes the time of its stages; one that is run twice counts with both.
+fn source(call: &Call, index: usize, data: Bytes, stages: &Stages) -> Arc<Source> {
+    let kind = if index == 0 { MediaKind::DocumentFront } else { MediaKind::DocumentBack };
+    let stages = Arc::clone(stages);
+    let listener: Arc<Listener> = Arc::new(move |_, news| {
+        if let News::Stage(stage, took) = news {
+            let mut stages = stages.lock().unwrap_or_else(PoisonError::into_inner);
+            *stages[index].entry(stage.as_str().to_owned()).or_default() += convert::milliseconds(took);
+        }
+    });
+    let media = Media { kind, data, field: format!("images[{index}]") };
+    call.engine.document_source(media, &call.context, &listener)
 }
 
 /// The parts that a request names; all of them if it names none.
@@ -78,50 +98,51 @@ fn parts(names: &[String]) -> Result<Parts, Error> {
     Ok(parts)
 }
 
-fn response(pages: Vec<Page>, parts: Parts) -> ReadDocumentResponse {
-    let fields = pages
-        .iter()
-        .enumerate()
-        .flat_map(|(index, page)| page.fields().into_iter().map(move |field| field_message(field, index)));
-    ReadDocumentResponse {
-        fields: fields.collect(),
-        pages: pages.into_iter().map(|page| page_message(page, parts)).collect(),
-        models: Vec::new(),
-        duration_ms: 0.0,
-    }
+fn response(document: &Document, parts: Parts) -> Result<ReadDocumentResponse, Error> {
+    let pages = (0..document.page_count()).map(|page| page_message(document, page, parts));
+    let pages = pages.collect::<Result<_, _>>()?;
+    let fields = document.fields()?.iter().map(|PageField { field, page }| field_message(field.clone(), *page));
+    Ok(ReadDocumentResponse { pages, fields: fields.collect(), models: Vec::new(), duration_ms: 0.0 })
 }
 
-fn page_message(page: Page, parts: Parts) -> proto::DocumentPage {
-    let [width_px, height_px] = page.source_size;
+fn page_message(document: &Document, page: usize, parts: Parts) -> Result<proto::DocumentPage, Error> {
+    let [width_px, height_px] = document.source_size(page)?;
+    let (mrz, barcodes) = (document.mrz(page)?, document.barcodes(page)?);
     let mut warnings = Vec::new();
     let mut warn = |code: &str, message: &str| {
         warnings.push(proto::Warning { code: code.into(), message: message.into(), ..Default::default() });
     };
-    if parts.mrz && page.mrz.is_none() {
+    if parts.mrz && mrz.is_none() {
         warn("MRZ_NOT_FOUND", "no machine-readable zone was found in the picture");
     }
-    if parts.barcode && page.barcodes.is_empty() {
+    if parts.barcode && barcodes.is_empty() {
         warn("BARCODE_NOT_FOUND", "no barcode was found in the picture");
     }
-    proto::DocumentPage {
+    Ok(proto::DocumentPage {
         width_px,
         height_px,
-        mrz: page.mrz.as_ref().map(|found| proto::Mrz {
-            quad: found.quad.iter().map(|&[x, y]| proto::Point { x, y }).collect(),
-            ..mrz_message(&found.repaired)
-        }),
-        barcodes: page.barcodes.into_iter().map(barcode_message).collect(),
+        mrz: mrz.map(|found| found_mrz(found)),
+        barcodes: barcodes.iter().map(|read| barcode(read)).collect(),
         warnings,
-        stage_ms: page.stages.into_iter().map(|(name, time)| (name.to_owned(), convert::milliseconds(time))).collect(),
+        stage_ms: Default::default(),
+    })
+}
+
+/// The MRZ of a picture as a message.
+pub fn found_mrz(found: &FoundMrz) -> proto::Mrz {
+    proto::Mrz {
+        quad: found.quad.iter().map(|&[x, y]| proto::Point { x, y }).collect(),
+        ..mrz_message(&found.repaired)
     }
 }
 
-fn barcode_message(barcode: ReadBarcode) -> proto::Barcode {
-    let ReadBarcode { symbol, licence } = barcode;
+/// A barcode as a message.
+pub fn barcode(read: &ReadBarcode) -> proto::Barcode {
+    let ReadBarcode { symbol, licence } = read;
     proto::Barcode {
         symbology: symbology(symbol.symbology).into(),
-        payload: symbol.bytes.into(),
-        text: symbol.text,
+        payload: symbol.bytes.clone().into(),
+        text: symbol.text.clone(),
         quad: symbol.quad.iter().map(|&[x, y]| proto::Point { x: f64::from(x), y: f64::from(y) }).collect(),
         content: if licence.is_some() { "AAMVA" } else { "" }.into(),
         warnings: licence.iter().flat_map(|record| &record.warnings).map(|warning| warning.code().into()).collect(),
@@ -182,8 +203,8 @@ pub fn field_message(field: DocumentField, page: usize) -> proto::DocumentField 
         value: field.value.unwrap_or_default(),
         raw: field.raw,
         source: match field.source {
-            Source::Mrz => proto::FieldSource::Mrz,
-            Source::Barcode => proto::FieldSource::Barcode,
+            FieldSource::Mrz => proto::FieldSource::Mrz,
+            FieldSource::Barcode => proto::FieldSource::Barcode,
         }
         .into(),
         check_digit: check_digit(field.check_digit).into(),

@@ -2,15 +2,16 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tonic::metadata::MetadataMap;
 
+use crate::document::mrz::Date;
 use crate::error::Error;
 use crate::inference::RequestContext;
 use crate::pipeline::Engine;
 use crate::pipeline::admission::Place;
-use crate::pipeline::picture::Media;
+use crate::pipeline::source::Media;
 use crate::pipeline::verify::{self, CheckRequest, CheckResult, Event};
 
 /// One call. Dropping it, as tonic does when the caller has gone, ends what is still queued for it.
@@ -28,6 +29,12 @@ impl Call {
         let wanted = metadata.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
         let deadline = received + wanted.map_or(max_duration, |wanted| wanted.min(max_duration));
         Self { engine: Arc::clone(engine), context: Arc::new(RequestContext::new(Some(deadline))), received }
+    }
+
+    /// The day of the check, in UTC. This is the one place where a request learns of it.
+    pub fn today(&self) -> Date {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Date::of_unix_time(since_1970.as_secs())
     }
 
     /// Waits for a place for a request that holds `bytes` of media.
@@ -57,7 +64,7 @@ impl Call {
     /// Those of [`verify::plan`], the door, and [`verify::run`].
     pub async fn one_check(&self, media: Vec<Media>, request: CheckRequest) -> Result<CheckResult, Error> {
         self.until_deadline(async {
-            let plan = verify::plan(&self.engine, media, vec![request])?;
+            let plan = verify::plan(&self.engine, media, vec![request], self.today())?;
             let place = self.enter(plan.bytes()).await?;
             let (events, mut received) = tokio::sync::mpsc::unbounded_channel();
             verify::run(&self.engine, plan, place, &self.context, &events).await?;

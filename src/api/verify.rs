@@ -9,9 +9,12 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Status;
 
 use super::convert;
-use super::proto::{self, VerifyEvent, VerifyRequest, verify_event};
+use super::proto::{self, DocumentPart, VerifyEvent, VerifyRequest, document_part, verify_event};
+use super::read_document::{self, field_message};
 use super::request::Call;
+use crate::checks::MediaKind;
 use crate::error::Error;
+use crate::pipeline::document::PageField;
 use crate::pipeline::verify::{self, CheckRequest, Event, Plan};
 
 /// What the caller reads. Dropping it ends the verification.
@@ -33,7 +36,7 @@ pub async fn verify(call: Call, request: VerifyRequest) -> Result<EventStream, S
         operating_point: check.operating_point,
         parameters: check.parameters.into_iter().collect(),
     });
-    let plan = verify::plan(&call.engine, media.collect::<Result<_, _>>()?, checks.collect())?;
+    let plan = verify::plan(&call.engine, media.collect::<Result<_, _>>()?, checks.collect(), call.today())?;
     let place = call.until_deadline(call.enter(plan.bytes())).await?;
     let (events, stream) = mpsc::unbounded_channel();
     let accepted = proto::Accepted {
@@ -95,6 +98,15 @@ fn message(call: &Call, event: Event) -> verify_event::Event {
             duration_ms: convert::milliseconds(duration),
         }),
         Event::Warning(warning) => verify_event::Event::Warning(convert::warning(warning)),
+        Event::Mrz { media, found } => {
+            verify_event::Event::DocumentPart(part(media, document_part::Part::Mrz(read_document::found_mrz(&found))))
+        }
+        Event::Barcode { media, read } => {
+            verify_event::Event::DocumentPart(part(media, document_part::Part::Barcode(read_document::barcode(&read))))
+        }
+        Event::Fields(fields) => verify_event::Event::DocumentFields(proto::DocumentFields {
+            fields: fields.into_iter().map(|PageField { field, page }| field_message(field, page)).collect(),
+        }),
         Event::Result(result) => verify_event::Event::Result(convert::check_result(&call.engine, result)),
         Event::Summary { outcome, outcomes } => verify_event::Event::Summary(proto::Summary {
             outcome: convert::outcome(outcome).into(),
@@ -105,4 +117,8 @@ fn message(call: &Call, event: Event) -> verify_event::Event {
             duration_ms: convert::milliseconds(call.received.elapsed()),
         }),
     }
+}
+
+fn part(media: MediaKind, part: document_part::Part) -> DocumentPart {
+    DocumentPart { media: convert::media_kind(media).into(), part: Some(part) }
 }

@@ -1,4 +1,4 @@
-//! `face_match`: is the person of the selfie the one of the portrait (or, without one, of the reference)?
+//! `face_match`: is the person of the selfie the one of the portrait (without one, of the document; without that, of the reference)?
 //!
 //! Score: cosine similarity of the identity vectors, −1..1. Calibrated: false match rate at that score. Whether a picture is live is not asked here.
 
@@ -23,11 +23,13 @@ impl Check for FaceMatch {
 
     fn applies_to(&self, media: &[MediaKind]) -> bool {
         media.contains(&MediaKind::Selfie)
-            && (media.contains(&MediaKind::Portrait) || media.contains(&MediaKind::Reference))
+            && [MediaKind::Portrait, MediaKind::DocumentFront, MediaKind::Reference]
+                .iter()
+                .any(|side| media.contains(side))
     }
 
     fn run(&self, evidence: &Evidence<'_>, terms: &Terms<'_>) -> Result<Finding, Error> {
-        let (Some(probe), Some(reference)) = (evidence.selfie, evidence.portrait.or(evidence.reference)) else {
+        let (Some(probe), Some(reference)) = (evidence.selfie, evidence.other_side) else {
             return Err(Error::internal("face_match was planned without its two pictures"));
         };
         let mut finding = Finding::inconclusive(Vec::new());
@@ -61,7 +63,7 @@ mod tests {
     use crate::face::embed::Embedding;
 
     fn compare(probe: &dyn FaceEvidence, reference: &dyn FaceEvidence) -> Finding {
-        let evidence = Evidence { selfie: Some(probe), portrait: Some(reference), reference: None };
+        let evidence = Evidence { selfie: Some(probe), other_side: Some(reference), ..Evidence::default() };
         run(&FaceMatch, &evidence, Some(&shipped("face_match")), &[])
     }
 
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn without_a_calibration_there_is_a_score_and_no_decision() {
         let (selfie, portrait) = (picture(MediaKind::Selfie), picture(MediaKind::Portrait));
-        let evidence = Evidence { selfie: Some(&selfie), portrait: Some(&portrait), reference: None };
+        let evidence = Evidence { selfie: Some(&selfie), other_side: Some(&portrait), ..Evidence::default() };
         let finding = run(&FaceMatch, &evidence, None, &[]);
         assert_eq!((finding.outcome, finding.score), (Outcome::Inconclusive, Some(1.0)));
         assert_eq!(codes(&finding), ["NOT_CALIBRATED"]);

@@ -3,6 +3,7 @@
 //! Called by `cli`. `vouch mrz` needs no daemon: parsing lines is the same code there as here. Printing is shared by all three, since
 //! all answer with the same message.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::path::PathBuf;
@@ -12,11 +13,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::connect::{self, CallArgs, Failure, Target};
+use super::reading::{barcode_to_json, barcode_to_text, field_to_json, field_to_text, mrz_to_json, mrz_to_text};
 use super::report::{Paint, exit_code_of, models_to_json, warning_to_json, warning_to_text};
-use crate::api::proto::{
-    Barcode, Certainty, CheckDigit, DocumentField, DocumentPage, FieldSource, Mrz, Outcome, Point, ReadDocumentRequest,
-    ReadDocumentResponse,
-};
+use crate::api::proto::{Certainty, CheckDigit, DocumentPage, Outcome, ReadDocumentRequest, ReadDocumentResponse};
 use crate::api::read_document::{field_message, mrz_message};
 use crate::document::fields;
 use crate::document::mrz::{Date, ReadLine, repair};
@@ -150,23 +149,6 @@ fn parse_date(text: &str) -> Result<Date, String> {
     date.ok_or_else(|| "not a day in the form 2000-02-29".to_owned())
 }
 
-// ---------------------------------------------------------------- words
-
-fn source_word(source: FieldSource) -> &'static str {
-    let name = source.as_str_name();
-    name.strip_prefix("FIELD_SOURCE_").unwrap_or(name)
-}
-
-fn check_digit_word(digit: CheckDigit) -> &'static str {
-    let name = digit.as_str_name();
-    name.strip_prefix("CHECK_DIGIT_").unwrap_or(name)
-}
-
-fn certainty_word(certainty: Certainty) -> &'static str {
-    let name = certainty.as_str_name();
-    name.strip_prefix("CERTAINTY_").unwrap_or(name)
-}
-
 // ---------------------------------------------------------------- JSON
 
 fn to_json(read: &ReadDocumentResponse) -> Value {
@@ -176,20 +158,6 @@ fn to_json(read: &ReadDocumentResponse) -> Value {
         "pages": read.pages.iter().map(page_to_json).collect::<Vec<_>>(),
         "models": models_to_json(&read.models),
         "duration_ms": read.duration_ms,
-    })
-}
-
-fn field_to_json(field: &DocumentField) -> Value {
-    json!({
-        "name": field.name,
-        "value": field.value,
-        "raw": field.raw,
-        "source": source_word(field.source()),
-        "check_digit": check_digit_word(field.check_digit()),
-        "certainty": certainty_word(field.certainty()),
-        "alternatives": field.alternatives,
-        "warnings": field.warnings,
-        "page": field.page,
     })
 }
 
@@ -204,47 +172,15 @@ fn page_to_json(page: &DocumentPage) -> Value {
     })
 }
 
-fn mrz_to_json(mrz: &Mrz) -> Value {
-    let repairs = mrz.repairs.iter().map(|repair| {
-        json!({
-            "line": repair.line, "position": repair.position,
-            "from": repair.from, "to": repair.to, "proof": repair.proof,
-        })
-    });
-    json!({
-        "format": mrz.format,
-        "lines": mrz.lines,
-        "check_digits_valid": mrz.check_digits_valid,
-        "composite": check_digit_word(mrz.composite()),
-        "repairs": repairs.collect::<Vec<_>>(),
-        "quad": quad_to_json(&mrz.quad),
-    })
-}
-
-fn barcode_to_json(barcode: &Barcode) -> Value {
-    let payload: String = barcode.payload.iter().map(|byte| format!("{byte:02x}")).collect();
-    json!({
-        "symbology": barcode.symbology,
-        "content": barcode.content,
-        "text": barcode.text,
-        "payload_hex": payload,
-        "quad": quad_to_json(&barcode.quad),
-        "warnings": barcode.warnings,
-    })
-}
-
-fn quad_to_json(quad: &[Point]) -> Value {
-    quad.iter().map(|point| json!([point.x, point.y])).collect()
-}
-
 // ---------------------------------------------------------------- text
 
 fn to_text(read: &ReadDocumentResponse, paint: Paint) -> String {
     let mut text = String::new();
-    // Writing to a String cannot fail.
     for (number, page) in read.pages.iter().enumerate() {
         if page.width_px > 0 {
-            let stages: Vec<String> = page.stage_ms.iter().map(|(stage, ms)| format!("{stage} {ms:.1} ms")).collect();
+            let stages: BTreeMap<_, _> = page.stage_ms.iter().collect();
+            let stages: Vec<String> = stages.iter().map(|(stage, ms)| format!("{stage} {ms:.1} ms")).collect();
+            // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
                 "{} {} × {} px, {}",
@@ -254,72 +190,16 @@ fn to_text(read: &ReadDocumentResponse, paint: Paint) -> String {
                 stages.join(", ")
             );
         }
-        if let Some(mrz) = &page.mrz {
-            let state =
-                if mrz.check_digits_valid { "all check digits are right" } else { "not all check digits are right" };
-            let _ = writeln!(text, "{} {}, {state}", paint.bold("MRZ"), mrz.format);
-            for line in &mrz.lines {
-                let _ = writeln!(text, "  {line}");
-            }
-            for repair in &mrz.repairs {
-                let shown = |symbol: &str| if symbol.is_empty() { "nothing".to_owned() } else { symbol.to_owned() };
-                let _ = writeln!(
-                    text,
-                    "  line {}, position {}: {} read, {} meant ({})",
-                    repair.line + 1,
-                    repair.position + 1,
-                    shown(&repair.from),
-                    shown(&repair.to),
-                    repair.proof
-                );
-            }
-        }
-        for barcode in &page.barcodes {
-            let content = if barcode.content.is_empty() { "" } else { " with " };
-            let _ = writeln!(
-                text,
-                "{} {}{content}{}, {} bytes",
-                paint.bold("barcode"),
-                barcode.symbology,
-                barcode.content,
-                barcode.payload.len()
-            );
-            if barcode.content.is_empty() {
-                // Escaped: a payload may hold control characters, which a terminal would obey.
-                let _ = writeln!(text, "  {}", barcode.text.escape_debug());
-            }
-            for warning in &barcode.warnings {
-                let _ = writeln!(text, "  {}", paint.warning(warning));
-            }
-        }
+        text.extend(page.mrz.iter().map(|mrz| mrz_to_text(mrz, "", paint)));
+        text.extend(page.barcodes.iter().map(|barcode| barcode_to_text(barcode, "", paint)));
         for warning in &page.warnings {
             let _ = writeln!(text, "{}", warning_to_text(warning, paint));
         }
     }
+    let many = read.pages.len() > 1;
     for field in &read.fields {
-        let mut remarks: Vec<String> = Vec::new();
-        if field.check_digit() == CheckDigit::Failed {
-            remarks.push(paint.warning("check digit is wrong"));
-        }
-        match field.certainty() {
-            Certainty::Uncertain if field.alternatives.is_empty() => remarks.push(paint.warning("uncertain")),
-            Certainty::Uncertain => {
-                remarks.push(format!("{} {}", paint.warning("or"), field.alternatives.join(" or ")));
-            }
-            Certainty::Proved | Certainty::Presumed => {
-                remarks.push(paint.dim(&certainty_word(field.certainty()).to_lowercase()));
-            }
-            Certainty::AsRead | Certainty::Unspecified => {}
-        }
-        remarks.extend(field.warnings.iter().map(|code| paint.warning(code)));
-        let value = if field.value.is_empty() { "-".to_owned() } else { field.value.escape_debug().to_string() };
-        let line = format!(
-            "{} {:<22} {value:<32} {}",
-            paint.dim(&format!("{:<8}", source_word(field.source()))),
-            field.name,
-            remarks.join(", ")
-        );
-        let _ = writeln!(text, "{}", line.trim_end());
+        let margin = if many { paint.dim(&format!("{} ", field.page + 1)) } else { String::new() };
+        text += &field_to_text(field, &margin, paint);
     }
     text
 }

@@ -10,6 +10,7 @@ pub mod document;
 pub mod draw;
 pub mod faces;
 pub mod models;
+pub mod reading;
 pub mod report;
 pub mod status;
 pub mod verify;

@@ -9,6 +9,8 @@ use std::io::{Stdout, Write};
 use serde_json::{Value, json};
 
 use super::connect::Failure;
+use super::reading;
+use crate::api::proto::document_part::Part;
 use crate::api::proto::verify_event::Event;
 use crate::api::proto::{Calibrated, CheckResult, MediaKind, ModelRef, OperatingPoint, Outcome, Summary, Warning};
 
@@ -141,6 +143,21 @@ pub fn event_to_json(elapsed_ms: Option<f64>, event: &Event) -> Value {
             object["event"] = json!("warning");
             object
         }
+        Event::DocumentPart(part) => {
+            let (name, mut object) = match &part.part {
+                Some(Part::Mrz(mrz)) => ("mrz", reading::mrz_to_json(mrz)),
+                Some(Part::Barcode(barcode)) => ("barcode", reading::barcode_to_json(barcode)),
+                // A part of a kind that this client does not know yet.
+                None => ("unknown", json!({})),
+            };
+            object["media"] = json!(media_or_null(part.media()));
+            object["event"] = json!(name);
+            object
+        }
+        Event::DocumentFields(document) => json!({
+            "event": "fields",
+            "fields": document.fields.iter().map(reading::field_to_json).collect::<Vec<_>>(),
+        }),
         Event::Summary(summary) => json!({
             "event": "summary",
             "outcome": outcome_word(summary.outcome()),
@@ -207,6 +224,15 @@ fn event_to_text(elapsed_ms: Option<f64>, event: &Event, paint: Paint) -> String
             format!("{margin}{}\n", paint.dim(&line))
         }
         Event::Result(result) => result_to_text(&margin, result, paint),
+        Event::DocumentPart(part) => match &part.part {
+            Some(Part::Mrz(mrz)) => indented(&margin, &reading::mrz_to_text(mrz, "", paint)),
+            Some(Part::Barcode(barcode)) => indented(&margin, &reading::barcode_to_text(barcode, "", paint)),
+            None => String::new(),
+        },
+        Event::DocumentFields(document) => {
+            let fields = document.fields.iter().map(|field| reading::field_to_text(field, "", paint));
+            indented(&margin, &fields.collect::<String>())
+        }
         Event::Warning(warning) => format!("{margin}{}\n", warning_to_text(warning, paint)),
         Event::Summary(summary) => {
             let each: Vec<String> =
@@ -221,13 +247,22 @@ fn event_to_text(elapsed_ms: Option<f64>, event: &Event, paint: Paint) -> String
     }
 }
 
+/// Lines of text with the margin before the first and as much room before the others.
+fn indented(margin: &str, text: &str) -> String {
+    let room = if margin.is_empty() { "" } else { "              " };
+    let lines =
+        text.lines().enumerate().map(|(index, line)| format!("{}{line}\n", if index == 0 { margin } else { room }));
+    lines.collect()
+}
+
 fn result_to_text(margin: &str, result: &CheckResult, paint: Paint) -> String {
     let mut lines = vec![format!("{margin}{} {}", paint.outcome(result.outcome()), paint.bold(&result.check))];
     let mut line = |label: &str, text: String| {
         lines.push(format!("{:13} {} {text}", "", paint.dim(&format!("{label:<13}"))));
     };
     if let Some(score) = result.score {
-        line("score", format!("{score:.4} {}", result.score_kind));
+        let score = if score.fract() == 0.0 { format!("{score}") } else { format!("{score:.4}") };
+        line("score", format!("{score} {}", result.score_kind));
     }
     if let Some(calibrated) = &result.calibrated {
         line("calibrated", calibrated_to_text(calibrated));

@@ -63,7 +63,7 @@ fn to_json(status: &GetStatusResponse) -> Value {
         .iter()
         .map(|c| {
             json!({
-                "name": c.name, "calibration_sha256": c.calibration_sha256, "calibrated": c.calibrated,
+                "name": c.name, "calibration_sha256": c.calibration_sha256, "calibrated": c.calibrated, "decides_by_rule": c.decides_by_rule,
                 "default_operating_point": c.default_operating_point,
                 "operating_points": c.operating_points.iter().map(operating_point_to_json).collect::<Vec<_>>(),
             })
@@ -125,7 +125,9 @@ fn to_text(status: &GetStatusResponse, paint: Paint) -> String {
     }
     let _ = writeln!(text, "{}", paint.dim("\nchecks and operating points (* is the default)"));
     for check in &status.checks {
-        let calibration = if check.calibrated {
+        let calibration = if check.decides_by_rule {
+            "decides by rule".to_owned()
+        } else if check.calibrated {
             format!("calibration {}", short_hash(&check.calibration_sha256))
         } else {
             paint.warning("not calibrated for these models: answers INCONCLUSIVE")

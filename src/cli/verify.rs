@@ -26,6 +26,12 @@ pub struct VerifyArgs {
     /// A photograph of the person kept from earlier, used in place of a portrait
     #[arg(long, value_name = "IMAGE")]
     reference: Option<PathBuf>,
+    /// The whole side of a document that shows the portrait, or the data page of a passport
+    #[arg(long, value_name = "IMAGE")]
+    document: Option<PathBuf>,
+    /// The other side of the same document
+    #[arg(long, value_name = "IMAGE")]
+    back: Option<PathBuf>,
     /// A check to run, if wanted at a named operating point; may be repeated [default: all that the pictures allow]
     #[arg(long = "check", value_name = "NAME[:OPERATING_POINT]", value_parser = parse_check)]
     checks: Vec<CheckChoice>,
@@ -99,6 +105,8 @@ impl VerifyArgs {
             (MediaKind::Selfie, &self.selfie),
             (MediaKind::Portrait, &self.portrait),
             (MediaKind::Reference, &self.reference),
+            (MediaKind::DocumentFront, &self.document),
+            (MediaKind::DocumentBack, &self.back),
         ]
         .into_iter()
         .filter_map(|(kind, path)| Some((kind, path.as_ref()?)))

@@ -5,7 +5,7 @@
 //! them, which is a check's business.
 
 use super::aamva::{self, CardKind, Record, Truncation};
-use super::mrz::{Certainty, CheckDigit, DocumentType, Field, FieldName, Mrz, PartialDate, Sex, State};
+use super::mrz::{Certainty, CheckDigit, Date, DocumentType, Field, FieldName, Mrz, PartialDate, Sex, State};
 
 /// A fact, and where it comes from.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,6 +163,22 @@ pub fn of_aamva(record: &Record) -> Vec<DocumentField> {
     fields
 }
 
+/// The first and the last day that the value of a date may stand for. `None` if the value is no date, or not even its year is known.
+pub fn days(value: &str) -> Option<(Date, Date)> {
+    let mut parts = value.splitn(3, '-');
+    let year = parts.next()?.parse().ok()?;
+    let mut part = || match parts.next()? {
+        "XX" => Some(None),
+        digits => digits.parse().ok().map(Some),
+    };
+    let (month, day): (Option<u8>, Option<u8>) = (part()?, part()?);
+    let earliest = Date::new(year, month.unwrap_or(1), day.unwrap_or(1))?;
+    let last_of_month = |month| (28..=31).rev().find_map(|day| Date::new(year, month, day));
+    let month = month.unwrap_or(12);
+    let latest = day.map_or_else(|| last_of_month(month), |day| Date::new(year, month, day))?;
+    Some((earliest, latest))
+}
+
 /// A field of an MRZ on its way.
 #[derive(Clone)]
 struct Part<'a> {
@@ -220,7 +236,7 @@ fn document_type(kind: DocumentType) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mrz::{Date, parse};
+    use super::super::mrz::parse;
     use super::*;
 
     fn fields(lines: &[&str]) -> Vec<DocumentField> {
@@ -264,5 +280,17 @@ mod tests {
         assert_eq!(value(&fields, "birth_date"), "1964-XX-XX");
         let given = fields.iter().find(|field| field.name == "given_names").unwrap();
         assert!(given.warnings.contains(&"MRZ_NAME_TRUNCATED"), "{given:?}");
+    }
+
+    #[test]
+    fn days_are_bounds_of_what_is_known() {
+        let bounds = |value: &str| days(value).map(|(earliest, latest)| (earliest.to_string(), latest.to_string()));
+        let expected = |earliest: &str, latest: &str| Some((earliest.to_owned(), latest.to_owned()));
+        assert_eq!(bounds("1974-08-12"), expected("1974-08-12", "1974-08-12"));
+        assert_eq!(bounds("1996-02-XX"), expected("1996-02-01", "1996-02-29"));
+        assert_eq!(bounds("1964-XX-XX"), expected("1964-01-01", "1964-12-31"));
+        for nothing in ["XXXX-08-12", "1974-02-31", "1974", "", "ERIKSSON"] {
+            assert_eq!(bounds(nothing), None, "{nothing}");
+        }
     }
 }

@@ -1,26 +1,25 @@
-//! Reads one picture of a document: machine-readable zone and barcodes.
+//! One document at work: its pictures, what stands in each, and the fields that they give together.
 //!
-//! Called by `api` from a blocking thread. This is where stages are timed and the deadline is asked, since `document` reads no
-//! clock. The two parts need nothing of each other and run beside each other. Left out: what the fields of several pictures amount to.
+//! Called from blocking threads by `verify` and by `ReadDocument`. As with faces, each result is computed when it is first asked for and
+//! then shared. Machine-readable zones and barcodes need nothing of each other and are read beside each other. Left out: what the
+//! fields of several sources amount to, which is a check's business.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use crate::document::aamva::{self, AamvaError, Record};
-use crate::document::barcode::{self, Barcode, Luma, Symbology};
+use super::source::{News, Source, Stage};
+use crate::checks::{DocumentEvidence, MediaKind};
+use crate::document::barcode::{self, Effort, Luma, Symbology};
+use crate::document::content::ReadBarcode;
 use crate::document::fields::{self, DocumentField};
 use crate::document::mrz::Date;
 use crate::document::mrz_reader::{FoundMrz, MrzReader};
 use crate::error::Error;
-use crate::imaging::Image;
-use crate::imaging::decode::{DecodeOptions, Decoded, decode};
+use crate::imaging::decode::Decoded;
 use crate::imaging::quality::luma;
-use crate::inference::RequestContext;
 
-/// After so long no new attempt to find barcodes in a picture is started. Most pictures hold none, and the whole ladder of attempts on
-/// a large one takes seconds. One attempt is bounded by the size of the picture alone.
+/// After so long no new attempt to find barcodes in a picture is started. The whole ladder of attempts on a large one takes seconds.
+/// One attempt is bounded by the size of the picture alone.
 const BARCODE_BUDGET: Duration = Duration::from_millis(1500);
 
 /// What to read.
@@ -30,114 +29,205 @@ pub struct Parts {
     pub barcode: bool,
 }
 
-/// What one picture showed.
-#[derive(Debug)]
+impl Parts {
+    pub const ALL: Self = Self { mrz: true, barcode: true };
+}
+
+/// One picture of a document.
 pub struct Page {
-    /// Size of the source picture, EXIF orientation applied.
-    pub source_size: [u32; 2],
-    pub mrz: Option<FoundMrz>,
-    pub barcodes: Vec<ReadBarcode>,
-    /// Every stage that was run, with the time it took.
-    pub stages: Vec<(&'static str, Duration)>,
+    source: Arc<Source>,
+    mrz: OnceLock<Result<Option<Arc<FoundMrz>>, Error>>,
+    barcodes_at_once: OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>,
+    barcodes: OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>,
 }
 
-/// A symbol and what it says.
-#[derive(Debug)]
-pub struct ReadBarcode {
-    pub symbol: Barcode,
-    /// The licence that it describes, if it does.
-    pub licence: Option<Record>,
-}
-
-impl Page {
-    /// The fields that this picture gives, by source.
-    pub fn fields(&self) -> Vec<DocumentField> {
-        let mrz = self.mrz.iter().flat_map(|found| fields::of_mrz(&found.repaired.mrz));
-        let licences = self.barcodes.iter().filter_map(|barcode| barcode.licence.as_ref());
-        mrz.chain(licences.flat_map(fields::of_aamva)).collect()
-    }
-}
-
-/// A picture and what to read in it.
-#[derive(Debug)]
-pub struct Side {
-    /// The encoded file.
-    pub data: Bytes,
-    /// Its place in the request, for error messages.
-    pub field: String,
-    pub parts: Parts,
+/// The pictures of one document.
+pub struct Document {
+    pages: Vec<Page>,
+    parts: Parts,
+    reader: MrzReader,
     /// Decides centuries.
-    pub today: Date,
+    today: Date,
+    fields: OnceLock<Result<Vec<PageField>, Error>>,
 }
 
-/// Decodes and reads a picture.
-///
-/// # Errors
-/// [`Error::InvalidInput`] if the picture cannot be decoded, and those of the models.
-pub fn read(
-    side: &Side,
-    options: &DecodeOptions,
-    reader: &MrzReader,
-    context: &Arc<RequestContext>,
-) -> Result<Page, Error> {
-    let started = Instant::now();
-    context.check(started)?;
-    let Decoded { image, source_width, source_height, .. } =
-        decode(&side.data, options).map_err(|error| Error::invalid(&side.field, error.code(), error.to_string()))?;
-    let mut stages = vec![("decode", started.elapsed())];
-    context.check(Instant::now())?;
-    let (mrz, barcodes) = std::thread::scope(|scope| {
-        let barcodes = side.parts.barcode.then(|| scope.spawn(|| timed(|| read_barcodes(&image, context))));
-        let mrz = side.parts.mrz.then(|| timed(|| reader.read(&image, side.today, context)));
-        // A panic there goes on here, and ends the request as any other does.
-        let joined = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+/// A field, and the picture that it was read from, counted from 0.
+#[derive(Debug, Clone)]
+pub struct PageField {
+    pub field: DocumentField,
+    pub page: usize,
+}
+
+impl Document {
+    /// A document of which `parts` will be read; what is not among them counts as not there.
+    pub fn new(sources: Vec<Arc<Source>>, parts: Parts, reader: MrzReader, today: Date) -> Self {
+        let page = |source| Page {
+            source,
+            mrz: OnceLock::new(),
+            barcodes_at_once: OnceLock::new(),
+            barcodes: OnceLock::new(),
         };
-        (mrz, barcodes.map(joined))
-    });
-    let mut page =
-        Page { source_size: [source_width, source_height], mrz: None, barcodes: Vec::new(), stages: Vec::new() };
-    if let Some((mrz, took)) = mrz {
-        page.mrz = mrz?;
-        stages.push(("mrz", took));
+        Self { pages: sources.into_iter().map(page).collect(), parts, reader, today, fields: OnceLock::new() }
     }
-    if let Some((barcodes, took)) = barcodes {
-        page.barcodes = barcodes?;
-        stages.push(("barcode", took));
+
+    pub fn page_count(&self) -> usize {
+        self.pages.len()
     }
-    context.check(Instant::now())?;
-    Ok(Page { stages, ..page })
-}
 
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let started = Instant::now();
-    let done = work();
-    (done, started.elapsed())
-}
+    /// Size of a source picture, EXIF orientation applied.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if it cannot be decoded.
+    pub fn source_size(&self, page: usize) -> Result<[u32; 2], Error> {
+        let Decoded { source_width, source_height, .. } = self.pages[page].source.decoded()?;
+        Ok([*source_width, *source_height])
+    }
 
-fn read_barcodes(image: &Image, context: &RequestContext) -> Result<Vec<ReadBarcode>, Error> {
-    let end = Instant::now() + BARCODE_BUDGET;
-    let is_over = || {
-        let now = Instant::now();
-        now >= end || context.check(now).is_err()
-    };
-    let Some(picture) = Luma::new(image.width, image.height, luma(image)) else {
-        return Err(Error::internal("a decoded picture has sides that the barcode reader does not take"));
-    };
-    // Many cards carry a bar code of a line beside the symbol that says something: finding that one is no reason to stop.
-    let until = Symbology::DOCUMENT.into_iter().filter(|kind| kind.corrects_errors()).collect();
-    let symbols = barcode::read(&picture, &barcode::Request { until, ..barcode::Request::default() }, &is_over)
-        .map_err(|error| Error::internal(error.to_string()))?;
-    Ok(barcode::join_parts(symbols).into_iter().filter_map(understood).collect())
-}
-
-/// A symbol with its content. A PDF417 that only one attempt found and that holds no licence is left out: the decoder now and then
-/// gives a payload that is none.
-fn understood(symbol: Barcode) -> Option<ReadBarcode> {
-    match aamva::parse(&symbol.bytes) {
-        Ok(licence) => Some(ReadBarcode { symbol, licence: Some(licence) }),
-        Err(AamvaError::NoHeader | AamvaError::NoElements | AamvaError::TooLong) => {
-            symbol.agreed.then_some(ReadBarcode { symbol, licence: None })
+    /// The zone of a page.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn mrz(&self, page: usize) -> Result<Option<&Arc<FoundMrz>>, Error> {
+        if !self.parts.mrz {
+            return Ok(None);
         }
+        let Page { source, mrz, .. } = &self.pages[page];
+        let read = mrz.get_or_init(|| {
+            let image = &source.decoded()?.image;
+            let found =
+                source.timed(Stage::Mrz, || self.reader.read(image, self.today, &source.context))?.map(Arc::new);
+            if let Some(found) = &found {
+                source.tell(News::Mrz(Arc::clone(found)));
+            }
+            Ok(found)
+        });
+        read.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
+
+    /// The barcodes that one look at a page shows.
+    ///
+    /// # Errors
+    /// Those of decoding, and the request's end.
+    pub fn barcodes_at_once(&self, page: usize) -> Result<&[Arc<ReadBarcode>], Error> {
+        if !self.parts.barcode {
+            return Ok(&[]);
+        }
+        let Page { source, barcodes_at_once, .. } = &self.pages[page];
+        barcodes_at_once.get_or_init(|| read_barcodes(source, Effort::Once)).as_deref().map_err(Clone::clone)
+    }
+
+    /// The barcodes of a page. Where one look shows none, the page is searched with every attempt there is, unless the document has
+    /// told already what it has to tell: a proved zone, or a symbol on any page.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn barcodes(&self, page: usize) -> Result<&[Arc<ReadBarcode>], Error> {
+        let barcodes = &self.pages[page].barcodes;
+        let search = || {
+            let source = &self.pages[page].source;
+            let read = if !self.parts.barcode || self.has_told()? {
+                self.barcodes_at_once(page)?.to_vec()
+            } else {
+                read_barcodes(source, Effort::Full)?
+            };
+            read.iter().for_each(|barcode| source.tell(News::Barcode(Arc::clone(barcode))));
+            Ok(read)
+        };
+        barcodes.get_or_init(search).as_deref().map_err(Clone::clone)
+    }
+
+    /// True if the quick looks at all pages gave what a document has to tell. Asked in an order that does not depend on which is done first.
+    fn has_told(&self) -> Result<bool, Error> {
+        for page in 0..self.pages.len() {
+            if tells_something(self.barcodes_at_once(page)?) {
+                return Ok(true);
+            }
+        }
+        for page in 0..self.pages.len() {
+            if self.mrz(page)?.is_some_and(|found| found.repaired.mrz.all_check_digits_valid()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Every field of the document: by page, and within a page those of the zone first.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn fields(&self) -> Result<&[PageField], Error> {
+        let gather = || {
+            let mut all = Vec::new();
+            for page in 0..self.pages.len() {
+                let zone = self.mrz(page)?.into_iter().flat_map(|found| fields::of_mrz(&found.repaired.mrz));
+                let licences = self.barcodes(page)?.iter().filter_map(|barcode| barcode.licence.as_ref());
+                let fields = zone.chain(licences.flat_map(fields::of_aamva));
+                all.extend(fields.map(|field| PageField { field, page }));
+            }
+            Ok(all)
+        };
+        self.fields.get_or_init(gather).as_deref().map_err(Clone::clone)
+    }
+
+    /// Does the whole work, each page and each part on a thread of its own. Errors are told by whoever asks for the results.
+    pub fn read(&self) {
+        std::thread::scope(|scope| {
+            for page in 0..self.pages.len() {
+                scope.spawn(move || drop(self.barcodes_at_once(page)));
+                scope.spawn(move || drop(self.mrz(page)));
+            }
+        });
+        std::thread::scope(|scope| {
+            for page in 0..self.pages.len() {
+                scope.spawn(move || drop(self.barcodes(page)));
+            }
+        });
+    }
+}
+
+impl DocumentEvidence for Document {
+    fn media(&self) -> Vec<MediaKind> {
+        self.pages.iter().map(|page| page.source.kind()).collect()
+    }
+
+    fn zones(&self) -> Result<Vec<Option<&FoundMrz>>, Error> {
+        (0..self.pages.len()).map(|page| Ok(self.mrz(page)?.map(Arc::as_ref))).collect()
+    }
+
+    fn barcodes(&self) -> Result<Vec<Vec<&ReadBarcode>>, Error> {
+        (0..self.pages.len())
+            .map(|page| Ok(Document::barcodes(self, page)?.iter().map(Arc::as_ref).collect()))
+            .collect()
+    }
+
+    fn fields(&self) -> Result<Vec<&DocumentField>, Error> {
+        Ok(Document::fields(self)?.iter().map(|field| &field.field).collect())
+    }
+}
+
+/// Many cards carry a bar code of a line beside the symbol that says something: finding that one is no reason to stop.
+fn tells_something(barcodes: &[Arc<ReadBarcode>]) -> bool {
+    barcodes.iter().any(|barcode| barcode.symbol.symbology.corrects_errors() && barcode.symbol.agreed)
+}
+
+fn read_barcodes(source: &Source, effort: Effort) -> Result<Vec<Arc<ReadBarcode>>, Error> {
+    let image = &source.decoded()?.image;
+    let read = source.timed(Stage::Barcode, || {
+        let end = Instant::now() + BARCODE_BUDGET;
+        let is_over = || {
+            let now = Instant::now();
+            now >= end || source.context.check(now).is_err()
+        };
+        let Some(picture) = Luma::new(image.width, image.height, luma(image)) else {
+            return Err(Error::internal("a decoded picture has sides that the barcode reader does not take"));
+        };
+        let until = Symbology::DOCUMENT.into_iter().filter(|kind| kind.corrects_errors()).collect();
+        let request = barcode::Request { until, effort, ..barcode::Request::default() };
+        let symbols =
+            barcode::read(&picture, &request, &is_over).map_err(|error| Error::internal(error.to_string()))?;
+        source.context.check(Instant::now())?;
+        Ok(symbols)
+    })?;
+    let read: Vec<_> = barcode::join_parts(read).into_iter().filter_map(ReadBarcode::of).map(Arc::new).collect();
+    Ok(read)
 }

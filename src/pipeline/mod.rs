@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod document;
 pub mod picture;
+pub mod source;
 pub mod verify;
 
 use std::collections::BTreeMap;
@@ -13,11 +14,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use admission::{Admission, AdmissionLimits};
-use picture::{FaceModels, Listener, Media, Picture};
+use document::{Document, Parts};
+use picture::{FaceModels, Picture};
+use source::{Listener, Media, Source};
 
 use crate::calibration::{self, CalibrationSet, LoadedCalibration};
 use crate::checks;
 use crate::config::Config;
+use crate::document::mrz::Date;
 use crate::document::mrz_reader::MrzReader;
 use crate::document::ocr::{MrzRecogniser, TextDetector};
 use crate::error::{Error, exit};
@@ -40,7 +44,7 @@ pub struct Engine {
     pub calibrations: BTreeMap<String, LoadedCalibration>,
     pub admission: Arc<Admission>,
     face_models: Arc<FaceModels>,
-    pub mrz_reader: MrzReader,
+    mrz_reader: MrzReader,
     limits: MediaLimits,
     pub started: Instant,
 }
@@ -153,7 +157,7 @@ impl Engine {
         let loaded: BTreeMap<String, String> =
             registry.models().map(|model| (model.entry.role.name().to_owned(), model.entry.sha256.clone())).collect();
         let mut usable = BTreeMap::new();
-        for check in checks::ALL {
+        for check in checks::ALL.iter().filter(|check| !check.decides_by_rule()) {
             match calibrations.get(check.name()) {
                 None => {
                     tracing::warn!(check = check.name(), "no calibration: the check gives scores without decisions")
@@ -181,19 +185,33 @@ impl Engine {
         }))
     }
 
-    /// Puts a picture to work.
+    /// Puts a picture to work in which faces are all that is looked for.
     pub fn picture(&self, media: Media, context: &Arc<RequestContext>, listener: Arc<Listener>) -> Picture {
-        let options = DecodeOptions {
-            max_bytes: self.limits.max_image_bytes as u64,
-            max_pixels: self.limits.max_pixels,
-            min_long_side_px: Some(FACE_LONG_SIDE_PX),
-            ..DecodeOptions::default()
-        };
-        Picture::new(media, Arc::clone(&self.face_models), options, Arc::clone(context), listener)
+        let options = DecodeOptions { min_long_side_px: Some(FACE_LONG_SIDE_PX), ..self.decode_options() };
+        self.picture_of(&Source::new(media, options, context, &listener))
     }
 
-    /// How pictures of documents are decoded: in full, since an MRZ or a barcode may be a small part of the picture.
-    pub fn document_options(&self) -> DecodeOptions {
+    /// Looks for faces in a picture that is at work already.
+    pub fn picture_of(&self, source: &Arc<Source>) -> Picture {
+        Picture::new(Arc::clone(source), Arc::clone(&self.face_models))
+    }
+
+    /// Puts a picture of a document to work. It is decoded in full, since an MRZ or a barcode may be a small part of it.
+    pub fn document_source(
+        &self,
+        media: Media,
+        context: &Arc<RequestContext>,
+        listener: &Arc<Listener>,
+    ) -> Arc<Source> {
+        Source::new(media, self.decode_options(), context, listener)
+    }
+
+    /// Puts the pictures of a document together.
+    pub fn document(&self, sources: Vec<Arc<Source>>, parts: Parts, today: Date) -> Document {
+        Document::new(sources, parts, self.mrz_reader.clone(), today)
+    }
+
+    fn decode_options(&self) -> DecodeOptions {
         DecodeOptions {
             max_bytes: self.limits.max_image_bytes as u64,
             max_pixels: self.limits.max_pixels,

@@ -12,8 +12,15 @@ use tokio::task::JoinSet;
 
 use super::Engine;
 use super::admission::Place;
-use super::picture::{Media, News, Picture, Stage};
-use crate::checks::{self, Check, Evidence, FaceEvidence, Finding, MediaKind, Outcome, Terms, Warning};
+use super::document::{Document, PageField, Parts};
+use super::picture::Picture;
+use super::source::{Listener, Media, News, Stage};
+use crate::checks::{
+    self, Check, DocumentEvidence, Evidence, FaceEvidence, Finding, MediaKind, Outcome, Terms, Warning,
+};
+use crate::document::content::ReadBarcode;
+use crate::document::mrz::Date;
+use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
 use crate::inference::RequestContext;
 
@@ -36,6 +43,16 @@ pub enum Event {
     },
     /// Of a picture as a whole; the results of the checks concerned repeat it.
     Warning(Warning),
+    Mrz {
+        media: MediaKind,
+        found: Arc<FoundMrz>,
+    },
+    Barcode {
+        media: MediaKind,
+        read: Arc<ReadBarcode>,
+    },
+    /// Every field of the document.
+    Fields(Vec<PageField>),
     Result(CheckResult),
     Summary {
         outcome: Outcome,
@@ -61,6 +78,7 @@ impl std::fmt::Debug for dyn Check {
 pub struct Plan {
     checks: Vec<(&'static dyn Check, CheckRequest)>,
     media: Vec<Media>,
+    today: Date,
 }
 
 impl Plan {
@@ -80,7 +98,7 @@ impl Plan {
 /// # Errors
 /// [`Error::InvalidInput`] naming the field: a kind of media twice or none, a check unknown, twice or without its pictures, an operating
 /// point or a parameter that the check does not have.
-pub fn plan(engine: &Engine, media: Vec<Media>, requests: Vec<CheckRequest>) -> Result<Plan, Error> {
+pub fn plan(engine: &Engine, media: Vec<Media>, requests: Vec<CheckRequest>, today: Date) -> Result<Plan, Error> {
     if media.is_empty() {
         return Err(Error::invalid("media", "MEDIA_MISSING", "at least one picture is needed"));
     }
@@ -109,7 +127,7 @@ pub fn plan(engine: &Engine, media: Vec<Media>, requests: Vec<CheckRequest>) -> 
         return Err(Error::invalid(
             "media",
             "MEDIA_MISSING",
-            "no check can be answered from these pictures; send a selfie",
+            "no check can be answered from these pictures; send a selfie or a document",
         ));
     }
     for (index, (check, _)) in checks.iter().enumerate() {
@@ -118,7 +136,7 @@ pub fn plan(engine: &Engine, media: Vec<Media>, requests: Vec<CheckRequest>) -> 
             return Err(Error::invalid(format!("checks[{index}].name"), "CHECK_REPEATED", reason));
         }
     }
-    Ok(Plan { checks, media })
+    Ok(Plan { checks, media, today })
 }
 
 fn planned(
@@ -172,46 +190,53 @@ pub async fn run(
     context: &Arc<RequestContext>,
     events: &mpsc::UnboundedSender<Event>,
 ) -> Result<(), Error> {
-    let listener = {
+    let listener: Arc<Listener> = {
         let events = events.clone();
         // A failed send means that the caller has gone; the work then ends by its context.
         Arc::new(move |media, news| {
-            let _ = match news {
-                News::Stage(stage, duration) => events.send(Event::Stage { media, stage, duration }),
-                News::Warning(warning) => events.send(Event::Warning(warning)),
-            };
+            let _ = events.send(match news {
+                News::Stage(stage, duration) => Event::Stage { media, stage, duration },
+                News::Warning(warning) => Event::Warning(warning),
+                News::Mrz(found) => Event::Mrz { media, found },
+                News::Barcode(read) => Event::Barcode { media, read },
+            });
         })
     };
-    let pictures: Arc<Vec<Picture>> =
-        Arc::new(plan.media.into_iter().map(|media| engine.picture(media, context, listener.clone())).collect());
+    let subject = Arc::new(Subject::new(engine, plan.media, plan.today, context, &listener));
     // Given back when the last thread is done, which may be after the caller has gone.
     let place = Arc::new(place);
     let mut tasks: JoinSet<Result<Option<CheckResult>, Error>> = JoinSet::new();
-    let has = |kind| pictures.iter().any(|picture| picture.kind() == kind);
-    if has(MediaKind::Portrait) && has(MediaKind::Reference) {
-        let message = "there is a portrait too, which is matched instead";
-        let _ = events.send(Event::Warning(Warning::new("REFERENCE_NOT_USED", message, MediaKind::Reference)));
+    // Work that the checks will ask for, started beside them. Its errors are told by the checks, which ask for the same.
+    let mut prepare = |work: fn(&Subject, &mpsc::UnboundedSender<Event>)| {
+        let (subject, place, events) = (Arc::clone(&subject), Arc::clone(&place), events.clone());
+        tasks.spawn_blocking(move || {
+            let _place = place;
+            work(&subject, &events);
+            Ok(None)
+        });
+    };
+    if let Some(not_used) = subject.not_used() {
+        let _ = events.send(Event::Warning(not_used));
     }
     if plan.checks.iter().any(|(check, _)| check.name() == "face_match") {
         // The two sides of a match are independent: the one that the other checks do not look at anyway starts beside them.
-        let (pictures, place) = (Arc::clone(&pictures), Arc::clone(&place));
-        let other_side = if has(MediaKind::Portrait) { MediaKind::Portrait } else { MediaKind::Reference };
-        tasks.spawn_blocking(move || {
-            let _place = place;
-            // Its error, if there is one, is told by face_match, which asks for the same.
-            pictures
-                .iter()
-                .filter(|picture| picture.kind() == other_side)
-                .for_each(|picture| drop(picture.embedding()));
-            Ok(None)
+        prepare(|subject, _| drop(subject.other_side().map(FaceEvidence::embedding)));
+    }
+    if plan.checks.iter().any(|(check, _)| check.reads_document()) {
+        prepare(|subject, events| {
+            let Some(document) = &subject.document else { return };
+            document.read();
+            if let Ok(fields) = document.fields() {
+                let _ = events.send(Event::Fields(fields.to_vec()));
+            }
         });
     }
     for (check, request) in plan.checks {
-        let (engine, pictures, place) = (Arc::clone(engine), Arc::clone(&pictures), Arc::clone(&place));
+        let (engine, subject, place) = (Arc::clone(engine), Arc::clone(&subject), Arc::clone(&place));
         tasks.spawn_blocking(move || {
             let _place = place;
             let started = Instant::now();
-            let finding = answer(&engine, check, &request, &pictures)?;
+            let finding = answer(&engine, check, &request, &subject)?;
             Ok(Some(CheckResult { check, finding, duration: started.elapsed() }))
         });
     }
@@ -239,21 +264,69 @@ pub async fn run(
     Ok(())
 }
 
+/// What a verification is about: the pictures of one person, and of one document.
+struct Subject {
+    faces: Vec<Picture>,
+    document: Option<Document>,
+    today: Date,
+}
+
+impl Subject {
+    fn new(
+        engine: &Arc<Engine>,
+        media: Vec<Media>,
+        today: Date,
+        context: &Arc<RequestContext>,
+        listener: &Arc<Listener>,
+    ) -> Self {
+        let (mut sides, faces): (Vec<_>, Vec<_>) = media.into_iter().partition(|media| media.kind.is_document());
+        // The front first, in whichever order they came.
+        sides.sort_by_key(|media| media.kind);
+        let mut faces: Vec<Picture> =
+            faces.into_iter().map(|media| engine.picture(media, context, Arc::clone(listener))).collect();
+        let sides: Vec<_> = sides.into_iter().map(|media| engine.document_source(media, context, listener)).collect();
+        let front = sides.iter().find(|side| side.kind() == MediaKind::DocumentFront);
+        faces.extend(front.map(|front| engine.picture_of(front)));
+        let document = (!sides.is_empty()).then(|| engine.document(sides, Parts::ALL, today));
+        Self { faces, document, today }
+    }
+
+    fn face(&self, kind: MediaKind) -> Option<&dyn FaceEvidence> {
+        self.faces.iter().find(|picture| picture.kind() == kind).map(|picture| picture as _)
+    }
+
+    /// What the selfie is matched with.
+    fn other_side(&self) -> Option<&dyn FaceEvidence> {
+        OTHER_SIDES.into_iter().find_map(|kind| self.face(kind))
+    }
+
+    /// A reference that is not looked at.
+    fn not_used(&self) -> Option<Warning> {
+        self.face(MediaKind::Reference)?;
+        let message = match self.other_side()?.kind() {
+            MediaKind::Reference => return None,
+            MediaKind::Portrait => "there is a portrait too, which is matched instead",
+            _ => "there is a document too, whose portrait is matched instead",
+        };
+        Some(Warning::new("REFERENCE_NOT_USED", message, MediaKind::Reference))
+    }
+}
+
+/// With what a selfie is matched: the first that is there.
+const OTHER_SIDES: [MediaKind; 3] = [MediaKind::Portrait, MediaKind::DocumentFront, MediaKind::Reference];
+
 fn answer(
     engine: &Engine,
     check: &'static dyn Check,
     request: &CheckRequest,
-    pictures: &[Picture],
+    subject: &Subject,
 ) -> Result<Finding, Error> {
-    let of = |kind: MediaKind| {
-        pictures.iter().find(|picture| picture.kind() == kind).map(|picture| picture as &dyn FaceEvidence)
-    };
     let evidence = Evidence {
-        selfie: of(MediaKind::Selfie),
-        portrait: of(MediaKind::Portrait),
-        reference: of(MediaKind::Reference),
+        selfie: subject.face(MediaKind::Selfie),
+        other_side: subject.other_side(),
+        document: subject.document.as_ref().map(|document| document as &dyn DocumentEvidence),
     };
     let calibration = engine.calibrations.get(check.name());
     let operating_point = calibration.and_then(|loaded| loaded.calibration.operating_point(&request.operating_point));
-    check.run(&evidence, &Terms { calibration, operating_point, parameters: &request.parameters })
+    check.run(&evidence, &Terms { calibration, operating_point, parameters: &request.parameters, today: subject.today })
 }

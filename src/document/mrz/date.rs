@@ -52,6 +52,15 @@ impl Date {
         self.day
     }
 
+    /// Days since 1 March of the year 0, from the same source (`days_from_civil`). Differences of two days count the days between them.
+    pub fn day_number(self) -> i32 {
+        let year = i32::from(self.year) - i32::from(self.month <= 2);
+        let (era, year_of_era) = (year / 400, year % 400);
+        let month_from_march = (i32::from(self.month) + 9) % 12;
+        let day_of_year = (153 * month_from_march + 2) / 5 + i32::from(self.day) - 1;
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year
+    }
+
     /// Completed years of a person born on this day, on the day `on`; `None` if that day lies before the birth. A person
     /// born on 29 February completes a year on 1 March of the other years.
     pub fn age_on(self, on: Self) -> Option<u16> {

@@ -1,0 +1,146 @@
+//! What was read on a document, for eyes and for programs: zones, barcodes and fields.
+//!
+//! Called by `document`, which prints whole readings, and by `report`, which prints them as they arrive. The JSON keys are those of the
+//! contract.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::report::Paint;
+use crate::api::proto::{Barcode, Certainty, CheckDigit, DocumentField, FieldSource, Mrz, Point};
+
+pub fn source_word(source: FieldSource) -> &'static str {
+    let name = source.as_str_name();
+    name.strip_prefix("FIELD_SOURCE_").unwrap_or(name)
+}
+
+pub fn check_digit_word(digit: CheckDigit) -> &'static str {
+    let name = digit.as_str_name();
+    name.strip_prefix("CHECK_DIGIT_").unwrap_or(name)
+}
+
+pub fn certainty_word(certainty: Certainty) -> &'static str {
+    let name = certainty.as_str_name();
+    name.strip_prefix("CERTAINTY_").unwrap_or(name)
+}
+
+pub fn field_to_json(field: &DocumentField) -> Value {
+    json!({
+        "name": field.name,
+        "value": field.value,
+        "raw": field.raw,
+        "source": source_word(field.source()),
+        "check_digit": check_digit_word(field.check_digit()),
+        "certainty": certainty_word(field.certainty()),
+        "alternatives": field.alternatives,
+        "warnings": field.warnings,
+        "page": field.page,
+    })
+}
+
+pub fn mrz_to_json(mrz: &Mrz) -> Value {
+    let repairs = mrz.repairs.iter().map(|repair| {
+        json!({
+            "line": repair.line, "position": repair.position,
+            "from": repair.from, "to": repair.to, "proof": repair.proof,
+        })
+    });
+    json!({
+        "format": mrz.format,
+        "lines": mrz.lines,
+        "check_digits_valid": mrz.check_digits_valid,
+        "composite": check_digit_word(mrz.composite()),
+        "repairs": repairs.collect::<Vec<_>>(),
+        "quad": quad_to_json(&mrz.quad),
+    })
+}
+
+pub fn barcode_to_json(barcode: &Barcode) -> Value {
+    let payload: String = barcode.payload.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "symbology": barcode.symbology,
+        "content": barcode.content,
+        "text": barcode.text,
+        "payload_hex": payload,
+        "quad": quad_to_json(&barcode.quad),
+        "warnings": barcode.warnings,
+    })
+}
+
+pub fn quad_to_json(quad: &[Point]) -> Value {
+    quad.iter().map(|point| json!([point.x, point.y])).collect()
+}
+
+/// Lines of text, each ending in a line feed and beginning with `margin`.
+pub fn mrz_to_text(mrz: &Mrz, margin: &str, paint: Paint) -> String {
+    // Writing to a String cannot fail.
+    let mut text = String::new();
+    let state = if mrz.check_digits_valid { "all check digits are right" } else { "not all check digits are right" };
+    let _ = writeln!(text, "{margin}{} {}, {state}", paint.bold("MRZ"), mrz.format);
+    for line in &mrz.lines {
+        let _ = writeln!(text, "{margin}  {line}");
+    }
+    for repair in &mrz.repairs {
+        let shown = |symbol: &str| if symbol.is_empty() { "nothing".to_owned() } else { symbol.to_owned() };
+        let _ = writeln!(
+            text,
+            "{margin}  line {}, position {}: {} read, {} meant ({})",
+            repair.line + 1,
+            repair.position + 1,
+            shown(&repair.from),
+            shown(&repair.to),
+            repair.proof
+        );
+    }
+    text
+}
+
+/// As [`mrz_to_text`].
+pub fn barcode_to_text(barcode: &Barcode, margin: &str, paint: Paint) -> String {
+    let mut text = String::new();
+    let content = if barcode.content.is_empty() { "" } else { " with " };
+    let _ = writeln!(
+        text,
+        "{margin}{} {}{content}{}, {} bytes",
+        paint.bold("barcode"),
+        barcode.symbology,
+        barcode.content,
+        barcode.payload.len()
+    );
+    if barcode.content.is_empty() {
+        // Escaped: a payload may hold control characters, which a terminal would obey.
+        let _ = writeln!(text, "{margin}  {}", barcode.text.escape_debug());
+    }
+    for warning in &barcode.warnings {
+        let _ = writeln!(text, "{margin}  {}", paint.warning(warning));
+    }
+    text
+}
+
+/// One line of text, ending in a line feed.
+pub fn field_to_text(field: &DocumentField, margin: &str, paint: Paint) -> String {
+    let mut remarks: Vec<String> = Vec::new();
+    if field.check_digit() == CheckDigit::Failed {
+        remarks.push(paint.warning("check digit is wrong"));
+    }
+    match field.certainty() {
+        Certainty::Uncertain if field.alternatives.is_empty() => remarks.push(paint.warning("uncertain")),
+        Certainty::Uncertain => {
+            remarks.push(format!("{} {}", paint.warning("or"), field.alternatives.join(" or ")));
+        }
+        Certainty::Proved | Certainty::Presumed => {
+            remarks.push(paint.dim(&certainty_word(field.certainty()).to_lowercase()));
+        }
+        Certainty::AsRead | Certainty::Unspecified => {}
+    }
+    remarks.extend(field.warnings.iter().map(|code| paint.warning(code)));
+    let value = if field.value.is_empty() { "-".to_owned() } else { field.value.escape_debug().to_string() };
+    let line = format!(
+        "{} {:<22} {value:<32} {}",
+        paint.dim(&format!("{:<8}", source_word(field.source()))),
+        field.name,
+        remarks.join(", ")
+    );
+    format!("{margin}{}\n", line.trim_end())
+}
