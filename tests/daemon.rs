@@ -84,6 +84,7 @@ async fn a_verification_streams_its_events_in_order_and_ends_with_the_summary() 
         media: vec![media(MediaKind::Selfie, photo("selfie.jpg")), media(MediaKind::Portrait, photo("portrait.jpg"))],
         checks: vec![],
         client_reference: "order 17".into(),
+        ..VerifyRequest::default()
     };
     let events = verify(&mut client, request).await.unwrap();
     let Some(Event::Accepted(accepted)) = &events[0].event else { panic!("{:?}", events[0]) };
@@ -174,11 +175,8 @@ async fn bad_input_gets_a_clear_error_and_the_next_good_request_succeeds() {
         let details = status.get_error_details();
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "reference", "{name}");
         assert!(started.elapsed() < Duration::from_secs(5), "{name} took {:?}", started.elapsed());
-        let request = VerifyRequest {
-            media: vec![media(MediaKind::Selfie, data)],
-            checks: vec![],
-            client_reference: String::new(),
-        };
+        let request =
+            VerifyRequest { media: vec![media(MediaKind::Selfie, data)], checks: vec![], ..VerifyRequest::default() };
         let status = verify(&mut client, request).await.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, code), "{name}");
         let result = match_faces(&mut client, good.clone(), good.clone()).await.unwrap();
@@ -294,7 +292,7 @@ async fn requests_that_make_no_sense_name_the_field() {
         ),
     ];
     for (media, checks, field, code) in cases {
-        let request = VerifyRequest { media, checks, client_reference: String::new() };
+        let request = VerifyRequest { media, checks, ..VerifyRequest::default() };
         let status = verify(&mut client, request).await.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, code), "{status:?}");
         assert_eq!(status.get_error_details().bad_request().unwrap().field_violations[0].field, field);
@@ -339,7 +337,7 @@ async fn same_scores_alone_and_in_a_crowd(daemon: &Daemon) {
     let request = |(a, b): (usize, usize)| VerifyRequest {
         media: vec![media(MediaKind::Selfie, pictures[a].clone()), media(MediaKind::Portrait, pictures[b].clone())],
         checks: vec![],
-        client_reference: String::new(),
+        ..VerifyRequest::default()
     };
     let scores = |events: Vec<VerifyEvent>| -> BTreeMap<String, (Option<u64>, BTreeMap<String, u64>)> {
         let results = events.into_iter().filter_map(|event| match event.event {
@@ -376,7 +374,7 @@ async fn deadlines_and_vanished_callers_free_their_places() {
     let request = || VerifyRequest {
         media: vec![media(MediaKind::Selfie, photo("selfie.jpg")), media(MediaKind::Portrait, photo("portrait.jpg"))],
         checks: vec![],
-        client_reference: String::new(),
+        ..VerifyRequest::default()
     };
     let mut hurried = Request::new(request());
     hurried.set_timeout(Duration::from_millis(1));
@@ -454,7 +452,7 @@ async fn a_drain_finishes_what_runs_and_removes_the_socket() {
     let request = VerifyRequest {
         media: vec![media(MediaKind::Selfie, photo("selfie.jpg")), media(MediaKind::Portrait, photo("portrait.jpg"))],
         checks: vec![],
-        client_reference: String::new(),
+        ..VerifyRequest::default()
     };
     let mut stream = client.verify(request).await.unwrap().into_inner();
     assert!(matches!(stream.message().await.unwrap().unwrap().event, Some(Event::Accepted(_))));

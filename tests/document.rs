@@ -209,14 +209,24 @@ fn data_page(photograph: &str, lines: &[String]) -> Bytes {
 }
 
 async fn verify(daemon: &Daemon, media: Vec<(MediaKind, Bytes)>) -> Vec<VerifyEvent> {
+    claiming(daemon, media, &[]).await.unwrap()
+}
+
+async fn claiming(
+    daemon: &Daemon,
+    media: Vec<(MediaKind, Bytes)>,
+    claims: &[(&str, &str)],
+) -> Result<Vec<VerifyEvent>, Status> {
     let media = media.into_iter().map(|(kind, data)| Media { kind: kind.into(), data }).collect();
+    let claims = claims.iter().map(|&(name, value)| (name.into(), value.into())).collect();
     let mut client = daemon.client().await;
-    let mut stream = client.verify(VerifyRequest { media, ..VerifyRequest::default() }).await.unwrap().into_inner();
+    let request = VerifyRequest { media, claims, ..VerifyRequest::default() };
+    let mut stream = client.verify(request).await?.into_inner();
     let mut events = Vec::new();
-    while let Some(event) = stream.message().await.unwrap() {
+    while let Some(event) = stream.message().await? {
         events.push(event);
     }
-    events
+    Ok(events)
 }
 
 fn result<'a>(events: &'a [VerifyEvent], check: &str) -> &'a CheckResult {
@@ -290,5 +300,36 @@ async fn an_expired_passport_without_portrait_fails_and_says_why() {
     // A document alone is a verification too.
     let events = verify(&daemon, vec![(MediaKind::DocumentFront, png(&drawn(&PASSPORT)))]).await;
     let Some(Event::Accepted(accepted)) = &events[0].event else { panic!("{events:?}") };
-    assert_eq!(accepted.checks, ["mrz", "barcode", "document_expiry", "document_age"]);
+    let document_checks = ["mrz", "barcode", "document_consistency", "document_expiry", "document_age"];
+    assert_eq!(accepted.checks, document_checks);
+}
+
+#[tokio::test]
+async fn what_a_person_claims_is_compared_with_the_document() {
+    let daemon = Daemon::start();
+    let front = || vec![(MediaKind::DocumentFront, png(&drawn(&PASSPORT)))];
+    let truth = [("family_name", "Eriksson"), ("given_names", "Anna"), ("birth_date", "1974-08-12")];
+    let events = claiming(&daemon, front(), &truth).await.unwrap();
+    let consistency = result(&events, "document_consistency");
+    assert_eq!(consistency.outcome(), Outcome::Pass, "{consistency:?}");
+    let lie = [("family_name", "Eriksson"), ("birth_date", "1984-08-12")];
+    let events = claiming(&daemon, front(), &lie).await.unwrap();
+    let consistency = result(&events, "document_consistency");
+    assert_eq!(consistency.outcome(), Outcome::Fail);
+    let codes: Vec<&str> = consistency.warnings.iter().map(|warning| warning.code.as_str()).collect();
+    assert_eq!(codes, ["BIRTH_DATE_DIFFERS"]);
+    let said = format!("{:?}", consistency.warnings);
+    assert!(!said.contains("1984") && !said.contains("1974"), "{said}");
+
+    for (media, claim, code, field) in [
+        (front(), ("shoe_size", "44"), "CLAIM_UNKNOWN", "claims"),
+        (front(), ("birth_date", "12.08.1974"), "CLAIM_INVALID", "claims.birth_date"),
+        (vec![(MediaKind::Selfie, photo("selfie.jpg"))], truth[0], "CLAIMS_NOT_COMPARED", "claims"),
+    ] {
+        let status = claiming(&daemon, media, &[claim]).await.unwrap_err();
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some(code), "{status:?}");
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, field);
+        assert!(!status.message().contains(claim.1), "{status:?}");
+    }
 }

@@ -11,6 +11,7 @@ use super::convert;
 use super::proto::{self, ReadDocumentRequest, ReadDocumentResponse};
 use super::request::Call;
 use crate::checks::MediaKind;
+use crate::document::agreement::{Agreement, Detail};
 use crate::document::barcode::Symbology;
 use crate::document::content::ReadBarcode;
 use crate::document::fields::{DocumentField, Source as FieldSource};
@@ -18,7 +19,7 @@ use crate::document::mrz::{Certainty, CheckDigit, Proof, Repaired};
 use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
 use crate::models::manifest::Role;
-use crate::pipeline::document::{Document, PageField, Parts};
+use crate::pipeline::document::{Document, DocumentFields, PageField, Parts};
 use crate::pipeline::source::{Listener, Media, News, Source};
 
 /// Most pictures of one document: two sides, each once more under other light.
@@ -101,8 +102,9 @@ fn parts(names: &[String]) -> Result<Parts, Error> {
 fn response(document: &Document, parts: Parts) -> Result<ReadDocumentResponse, Error> {
     let pages = (0..document.page_count()).map(|page| page_message(document, page, parts));
     let pages = pages.collect::<Result<_, _>>()?;
-    let fields = document.fields()?.iter().map(|PageField { field, page }| field_message(field.clone(), *page));
-    Ok(ReadDocumentResponse { pages, fields: fields.collect(), models: Vec::new(), duration_ms: 0.0 })
+    let proto::DocumentFields { fields, record, comparisons } =
+        fields_message(DocumentFields::new(document.fields()?, &[]));
+    Ok(ReadDocumentResponse { pages, fields, record, comparisons, models: Vec::new(), duration_ms: 0.0 })
 }
 
 fn page_message(document: &Document, page: usize, parts: Parts) -> Result<proto::DocumentPage, Error> {
@@ -196,17 +198,59 @@ pub fn mrz_message(repaired: &Repaired) -> proto::Mrz {
     }
 }
 
+/// What a document says, as a message.
+pub fn fields_message(document: DocumentFields) -> proto::DocumentFields {
+    let DocumentFields { fields, record, comparisons } = document;
+    proto::DocumentFields {
+        fields: fields.into_iter().map(|PageField { field, page }| field_message(field, page)).collect(),
+        record: record
+            .into_iter()
+            .map(|field| proto::RecordField {
+                name: field.name.into(),
+                value: field.value,
+                source: source_message(field.source).into(),
+                agreeing: field.agreeing.into_iter().map(|source| source_message(source).into()).collect(),
+                agreement: field.agreement.map_or(proto::Agreement::Unspecified, agreement).into(),
+            })
+            .collect(),
+        comparisons: comparisons
+            .into_iter()
+            .map(|comparison| proto::FieldComparison {
+                name: comparison.name.into(),
+                sources: comparison.sources.map(|source| source_message(source).into()).to_vec(),
+                agreement: agreement(comparison.agreement).into(),
+                detail: comparison.detail.map_or("", Detail::code).into(),
+            })
+            .collect(),
+    }
+}
+
+fn agreement(agreement: Agreement) -> proto::Agreement {
+    match agreement {
+        Agreement::Agrees => proto::Agreement::Agrees,
+        Agreement::AgreesAsFarAsPrinted => proto::Agreement::AgreesAsFarAsPrinted,
+        Agreement::NotComparable => proto::Agreement::NotComparable,
+        Agreement::Unsure => proto::Agreement::Unsure,
+        Agreement::Differs => proto::Agreement::Differs,
+    }
+}
+
+fn source_message(source: FieldSource) -> proto::FieldSource {
+    match source {
+        FieldSource::Mrz => proto::FieldSource::Mrz,
+        FieldSource::Barcode => proto::FieldSource::Barcode,
+        FieldSource::Visual => proto::FieldSource::Visual,
+        FieldSource::Claim => proto::FieldSource::Claim,
+    }
+}
+
 /// A field as a message. `page` is the picture it was read from, counted from 0.
 pub fn field_message(field: DocumentField, page: usize) -> proto::DocumentField {
     proto::DocumentField {
         name: field.name.into(),
         value: field.value.unwrap_or_default(),
         raw: field.raw,
-        source: match field.source {
-            FieldSource::Mrz => proto::FieldSource::Mrz,
-            FieldSource::Barcode => proto::FieldSource::Barcode,
-        }
-        .into(),
+        source: source_message(field.source).into(),
         check_digit: check_digit(field.check_digit).into(),
         certainty: match field.certainty {
             Certainty::AsRead => proto::Certainty::AsRead,
@@ -218,6 +262,8 @@ pub fn field_message(field: DocumentField, page: usize) -> proto::DocumentField 
         alternatives: field.alternatives,
         warnings: field.warnings.into_iter().map(str::to_owned).collect(),
         page: u32::try_from(page).unwrap_or(u32::MAX),
+        confidence: field.confidence,
+        quad: field.quad.iter().flatten().map(|&[x, y]| proto::Point { x, y }).collect(),
     }
 }
 

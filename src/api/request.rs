@@ -1,5 +1,6 @@
 //! What every call has in common: its deadline, its place, and its end when the caller goes away.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -64,7 +65,8 @@ impl Call {
     /// Those of [`verify::plan`], the door, and [`verify::run`].
     pub async fn one_check(&self, media: Vec<Media>, request: CheckRequest) -> Result<CheckResult, Error> {
         self.until_deadline(async {
-            let plan = verify::plan(&self.engine, media, vec![request], self.today())?;
+            let wanted = verify::Request { media, checks: vec![request], claims: BTreeMap::new(), today: self.today() };
+            let plan = verify::plan(&self.engine, wanted)?;
             let place = self.enter(plan.bytes()).await?;
             let (events, mut received) = tokio::sync::mpsc::unbounded_channel();
             verify::run(&self.engine, plan, place, &self.context, &events).await?;

@@ -10,11 +10,10 @@ use tonic::Status;
 
 use super::convert;
 use super::proto::{self, DocumentPart, VerifyEvent, VerifyRequest, document_part, verify_event};
-use super::read_document::{self, field_message};
+use super::read_document;
 use super::request::Call;
 use crate::checks::MediaKind;
 use crate::error::Error;
-use crate::pipeline::document::PageField;
 use crate::pipeline::verify::{self, CheckRequest, Event, Plan};
 
 /// What the caller reads. Dropping it ends the verification.
@@ -36,7 +35,13 @@ pub async fn verify(call: Call, request: VerifyRequest) -> Result<EventStream, S
         operating_point: check.operating_point,
         parameters: check.parameters.into_iter().collect(),
     });
-    let plan = verify::plan(&call.engine, media.collect::<Result<_, _>>()?, checks.collect(), call.today())?;
+    let wanted = verify::Request {
+        media: media.collect::<Result<_, _>>()?,
+        checks: checks.collect(),
+        claims: request.claims.into_iter().collect(),
+        today: call.today(),
+    };
+    let plan = verify::plan(&call.engine, wanted)?;
     let place = call.until_deadline(call.enter(plan.bytes())).await?;
     let (events, stream) = mpsc::unbounded_channel();
     let accepted = proto::Accepted {
@@ -104,9 +109,7 @@ fn message(call: &Call, event: Event) -> verify_event::Event {
         Event::Barcode { media, read } => {
             verify_event::Event::DocumentPart(part(media, document_part::Part::Barcode(read_document::barcode(&read))))
         }
-        Event::Fields(fields) => verify_event::Event::DocumentFields(proto::DocumentFields {
-            fields: fields.into_iter().map(|PageField { field, page }| field_message(field, page)).collect(),
-        }),
+        Event::Fields(fields) => verify_event::Event::DocumentFields(read_document::fields_message(fields)),
         Event::Result(result) => verify_event::Event::Result(convert::check_result(&call.engine, result)),
         Event::Summary { outcome, outcomes } => verify_event::Event::Summary(proto::Summary {
             outcome: convert::outcome(outcome).into(),

@@ -8,6 +8,7 @@
 mod age_estimation;
 mod barcode;
 mod document_age;
+mod document_consistency;
 mod document_expiry;
 mod document_facts;
 mod face_match;
@@ -40,6 +41,7 @@ pub static ALL: &[&dyn Check] = &[
     &age_estimation::AgeEstimation,
     &mrz::MrzCheck,
     &barcode::BarcodeCheck,
+    &document_consistency::DocumentConsistency,
     &document_expiry::DocumentExpiry,
     &document_age::DocumentAge,
 ];
@@ -229,6 +231,8 @@ pub struct Evidence<'a> {
     /// The picture that the selfie is matched with: the portrait; without one the front of the document; without that the reference.
     pub other_side: Option<&'a dyn FaceEvidence>,
     pub document: Option<&'a dyn DocumentEvidence>,
+    /// What the caller says of the person and the document.
+    pub claims: &'a [DocumentField],
 }
 
 /// On which terms a check decides.

@@ -13,7 +13,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::connect::{self, CallArgs, Failure, Target};
-use super::reading::{barcode_to_json, barcode_to_text, field_to_json, field_to_text, mrz_to_json, mrz_to_text};
+use super::reading::{
+    barcode_to_json, barcode_to_text, comparison_to_json, comparison_to_text, field_to_json, field_to_text,
+    mrz_to_json, mrz_to_text, record_to_json,
+};
 use super::report::{Paint, exit_code_of, models_to_json, warning_to_json, warning_to_text};
 use crate::api::proto::{Certainty, CheckDigit, DocumentPage, Outcome, ReadDocumentRequest, ReadDocumentResponse};
 use crate::api::read_document::{field_message, mrz_message};
@@ -155,6 +158,8 @@ fn to_json(read: &ReadDocumentResponse) -> Value {
     json!({
         "outcome": super::report::outcome_word(outcome(read)),
         "fields": read.fields.iter().map(field_to_json).collect::<Vec<_>>(),
+        "record": read.record.iter().map(record_to_json).collect::<Vec<_>>(),
+        "comparisons": read.comparisons.iter().map(comparison_to_json).collect::<Vec<_>>(),
         "pages": read.pages.iter().map(page_to_json).collect::<Vec<_>>(),
         "models": models_to_json(&read.models),
         "duration_ms": read.duration_ms,
@@ -201,6 +206,7 @@ fn to_text(read: &ReadDocumentResponse, paint: Paint) -> String {
         let margin = if many { paint.dim(&format!("{} ", field.page + 1)) } else { String::new() };
         text += &field_to_text(field, &margin, paint);
     }
+    text.extend(read.comparisons.iter().map(|comparison| comparison_to_text(comparison, "", paint)));
     text
 }
 

@@ -8,7 +8,9 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::report::Paint;
-use crate::api::proto::{Barcode, Certainty, CheckDigit, DocumentField, FieldSource, Mrz, Point};
+use crate::api::proto::{
+    Agreement, Barcode, Certainty, CheckDigit, DocumentField, FieldComparison, FieldSource, Mrz, Point, RecordField,
+};
 
 pub fn source_word(source: FieldSource) -> &'static str {
     let name = source.as_str_name();
@@ -36,6 +38,8 @@ pub fn field_to_json(field: &DocumentField) -> Value {
         "alternatives": field.alternatives,
         "warnings": field.warnings,
         "page": field.page,
+        "confidence": field.confidence,
+        "quad": quad_to_json(&field.quad),
     })
 }
 
@@ -70,6 +74,31 @@ pub fn barcode_to_json(barcode: &Barcode) -> Value {
 
 pub fn quad_to_json(quad: &[Point]) -> Value {
     quad.iter().map(|point| json!([point.x, point.y])).collect()
+}
+
+pub fn record_to_json(field: &RecordField) -> Value {
+    json!({
+        "name": field.name,
+        "value": field.value,
+        "source": source_word(field.source()),
+        "agreeing": field.agreeing().map(source_word).collect::<Vec<_>>(),
+        "agreement": agreement_word(field.agreement()),
+    })
+}
+
+pub fn comparison_to_json(comparison: &FieldComparison) -> Value {
+    json!({
+        "name": comparison.name,
+        "sources": comparison.sources().map(source_word).collect::<Vec<_>>(),
+        "agreement": agreement_word(comparison.agreement()),
+        "detail": comparison.detail,
+    })
+}
+
+/// `None` where there is nothing to compare.
+fn agreement_word(agreement: Agreement) -> Option<&'static str> {
+    let name = agreement.as_str_name();
+    (agreement != Agreement::Unspecified).then(|| name.strip_prefix("AGREEMENT_").unwrap_or(name))
 }
 
 /// Lines of text, each ending in a line feed and beginning with `margin`.
@@ -143,4 +172,17 @@ pub fn field_to_text(field: &DocumentField, margin: &str, paint: Paint) -> Strin
         remarks.join(", ")
     );
     format!("{margin}{}\n", line.trim_end())
+}
+
+/// As [`field_to_text`]; empty for sources that agree.
+pub fn comparison_to_text(comparison: &FieldComparison, margin: &str, paint: Paint) -> String {
+    match comparison.agreement() {
+        Agreement::Differs | Agreement::Unsure => {
+            let sources: Vec<_> = comparison.sources().map(source_word).collect();
+            let word = agreement_word(comparison.agreement()).unwrap_or_default();
+            let detail = if comparison.detail.is_empty() { String::new() } else { format!(" ({})", comparison.detail) };
+            format!("{margin}{} {}: {}{detail}\n", paint.warning(word), comparison.name, sources.join(" and "))
+        }
+        _ => String::new(),
+    }
 }

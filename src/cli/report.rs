@@ -157,6 +157,8 @@ pub fn event_to_json(elapsed_ms: Option<f64>, event: &Event) -> Value {
         Event::DocumentFields(document) => json!({
             "event": "fields",
             "fields": document.fields.iter().map(reading::field_to_json).collect::<Vec<_>>(),
+            "record": document.record.iter().map(reading::record_to_json).collect::<Vec<_>>(),
+            "comparisons": document.comparisons.iter().map(reading::comparison_to_json).collect::<Vec<_>>(),
         }),
         Event::Summary(summary) => json!({
             "event": "summary",
@@ -231,7 +233,9 @@ fn event_to_text(elapsed_ms: Option<f64>, event: &Event, paint: Paint) -> String
         },
         Event::DocumentFields(document) => {
             let fields = document.fields.iter().map(|field| reading::field_to_text(field, "", paint));
-            indented(&margin, &fields.collect::<String>())
+            let differences =
+                document.comparisons.iter().map(|comparison| reading::comparison_to_text(comparison, "", paint));
+            indented(&margin, &fields.chain(differences).collect::<String>())
         }
         Event::Warning(warning) => format!("{margin}{}\n", warning_to_text(warning, paint)),
         Event::Summary(summary) => {

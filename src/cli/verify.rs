@@ -32,6 +32,9 @@ pub struct VerifyArgs {
     /// The other side of the same document
     #[arg(long, value_name = "IMAGE")]
     back: Option<PathBuf>,
+    /// What the person says of themselves, such as family_name=Eriksson or birth_date=1974-08-12; may be repeated
+    #[arg(long = "claim", value_name = "FIELD=VALUE", value_parser = parse_claim)]
+    claims: Vec<(String, String)>,
     /// A check to run, if wanted at a named operating point; may be repeated [default: all that the pictures allow]
     #[arg(long = "check", value_name = "NAME[:OPERATING_POINT]", value_parser = parse_check)]
     checks: Vec<CheckChoice>,
@@ -219,7 +222,12 @@ fn verify_request(args: &VerifyArgs) -> Result<VerifyRequest, Failure> {
     for (kind, path) in args.pictures() {
         media.push(Media { kind: kind.into(), data: connect::read_picture(path)? });
     }
-    Ok(VerifyRequest { media, checks: check_requests(args)?, client_reference: args.client_reference.clone() })
+    Ok(VerifyRequest {
+        media,
+        checks: check_requests(args)?,
+        client_reference: args.client_reference.clone(),
+        claims: args.claims.iter().cloned().collect(),
+    })
 }
 
 /// Joins `--check` and `--set`. Without any `--check` the daemon chooses, and a setting would have nowhere to go.
@@ -243,6 +251,13 @@ fn check_requests(args: &VerifyArgs) -> Result<Vec<CheckRequest>, Failure> {
         check.parameters.insert(setting.parameter.clone(), setting.value);
     }
     Ok(checks)
+}
+
+fn parse_claim(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("expected FIELD=VALUE".into()),
+    }
 }
 
 fn parse_check(text: &str) -> Result<CheckChoice, String> {

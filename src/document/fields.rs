@@ -24,13 +24,34 @@ pub struct DocumentField {
     pub alternatives: Vec<String>,
     /// Stable codes.
     pub warnings: Vec<&'static str>,
+    /// How sure the reader is of every character and of what the text means, 0..1; `None` where check digits or error correction
+    /// answer that question, and for claims.
+    pub confidence: Option<f64>,
+    /// Where `raw` stands, for text of the visual zone: pixels of the page handed in, clockwise from the top left of the text.
+    pub quad: Option<[[f64; 2]; 4]>,
 }
 
 /// What a fact was read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     Mrz,
     Barcode,
+    /// Text printed for people to read.
+    Visual,
+    /// Said by the caller, not read from the document.
+    Claim,
+}
+
+impl Source {
+    /// Stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Mrz => "MRZ",
+            Self::Barcode => "BARCODE",
+            Self::Visual => "VISUAL",
+            Self::Claim => "CLAIM",
+        }
+    }
 }
 
 /// The fields of an MRZ, in the order of ICAO Doc 9303 part 4. Fields that the format does not have are left out; empty ones are there
@@ -50,6 +71,8 @@ pub fn of_mrz(mrz: &Mrz) -> Vec<DocumentField> {
             certainty,
             alternatives: alternatives.to_vec(),
             warnings,
+            confidence: None,
+            quad: None,
         });
     };
     let code = Part::of(&mrz.document_code, Clone::clone);
@@ -110,6 +133,8 @@ pub fn of_aamva(record: &Record) -> Vec<DocumentField> {
             certainty: Certainty::AsRead,
             alternatives: Vec::new(),
             warnings: warning.into_iter().collect(),
+            confidence: None,
+            quad: None,
         });
     };
     let document_type = match record.kind {

@@ -2,10 +2,11 @@
 //!
 //! Called by `pipeline` with decoded pictures, and by the command line with lines of text. [`ocr`] finds and reads lines,
 //! [`mrz_reader`] those of a machine-readable zone, which [`mrz`] turns into fields and back; [`barcode`] finds symbols and [`aamva`]
-//! understands those of North American licences, which [`content`] brings together; [`fields`] brings all sources into one form. Nothing here reads a clock: the day of
+//! understands those of North American licences, which [`content`] brings together; [`fields`] brings all sources into one form, and [`agreement`] compares them. Nothing here reads a clock: the day of
 //! the check is a parameter.
 
 pub mod aamva;
+pub mod agreement;
 pub mod barcode;
 pub mod content;
 pub mod fields;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::source::{News, Source, Stage};
 use crate::checks::{DocumentEvidence, MediaKind};
+use crate::document::agreement::{Comparison, RecordField, cross_check, record};
 use crate::document::barcode::{self, Effort, Luma, Symbology};
 use crate::document::content::ReadBarcode;
 use crate::document::fields::{self, DocumentField};
@@ -56,6 +57,24 @@ pub struct Document {
 pub struct PageField {
     pub field: DocumentField,
     pub page: usize,
+}
+
+/// What a document says, source by source and all in all.
+#[derive(Debug, Clone)]
+pub struct DocumentFields {
+    pub fields: Vec<PageField>,
+    /// One value for each fact.
+    pub record: Vec<RecordField>,
+    /// Each fact that two sources have, claims among them.
+    pub comparisons: Vec<Comparison>,
+}
+
+impl DocumentFields {
+    /// Puts the fields of a document and the caller's claims together.
+    pub fn new(fields: &[PageField], claims: &[DocumentField]) -> Self {
+        let all: Vec<DocumentField> = fields.iter().map(|field| &field.field).chain(claims).cloned().collect();
+        Self { fields: fields.to_vec(), record: record(&all), comparisons: cross_check(&all) }
+    }
 }
 
 impl Document {

@@ -12,13 +12,15 @@ use tokio::task::JoinSet;
 
 use super::Engine;
 use super::admission::Place;
-use super::document::{Document, PageField, Parts};
+use super::document::{Document, DocumentFields, Parts};
 use super::picture::Picture;
 use super::source::{Listener, Media, News, Stage};
 use crate::checks::{
     self, Check, DocumentEvidence, Evidence, FaceEvidence, Finding, MediaKind, Outcome, Terms, Warning,
 };
+use crate::document::agreement::{ClaimError, claim, claimable};
 use crate::document::content::ReadBarcode;
+use crate::document::fields::DocumentField;
 use crate::document::mrz::Date;
 use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
@@ -51,8 +53,8 @@ pub enum Event {
         media: MediaKind,
         read: Arc<ReadBarcode>,
     },
-    /// Every field of the document.
-    Fields(Vec<PageField>),
+    /// Every field of the document, and what they amount to.
+    Fields(DocumentFields),
     Result(CheckResult),
     Summary {
         outcome: Outcome,
@@ -78,7 +80,19 @@ impl std::fmt::Debug for dyn Check {
 pub struct Plan {
     checks: Vec<(&'static dyn Check, CheckRequest)>,
     media: Vec<Media>,
+    claims: Vec<DocumentField>,
     today: Date,
+}
+
+/// A verification as it was asked for.
+pub struct Request {
+    pub media: Vec<Media>,
+    /// Empty: all that the media allow.
+    pub checks: Vec<CheckRequest>,
+    /// What the caller says of the person and the document, by name of the field.
+    pub claims: BTreeMap<String, String>,
+    /// The day of the check.
+    pub today: Date,
 }
 
 impl Plan {
@@ -98,7 +112,8 @@ impl Plan {
 /// # Errors
 /// [`Error::InvalidInput`] naming the field: a kind of media twice or none, a check unknown, twice or without its pictures, an operating
 /// point or a parameter that the check does not have.
-pub fn plan(engine: &Engine, media: Vec<Media>, requests: Vec<CheckRequest>, today: Date) -> Result<Plan, Error> {
+pub fn plan(engine: &Engine, request: Request) -> Result<Plan, Error> {
+    let Request { media, checks: requests, claims, today } = request;
     if media.is_empty() {
         return Err(Error::invalid("media", "MEDIA_MISSING", "at least one picture is needed"));
     }
@@ -136,7 +151,26 @@ pub fn plan(engine: &Engine, media: Vec<Media>, requests: Vec<CheckRequest>, tod
             return Err(Error::invalid(format!("checks[{index}].name"), "CHECK_REPEATED", reason));
         }
     }
-    Ok(Plan { checks, media, today })
+    let claims = if claims.is_empty() {
+        Vec::new()
+    } else if checks.iter().any(|(check, _)| check.name() == "document_consistency") {
+        claims.iter().map(claimed).collect::<Result<_, _>>()?
+    } else {
+        let reason = "claims are compared with a document by document_consistency, which is not among the checks";
+        return Err(Error::invalid("claims", "CLAIMS_NOT_COMPARED", reason));
+    };
+    Ok(Plan { checks, media, claims, today })
+}
+
+fn claimed((name, value): (&String, &String)) -> Result<DocumentField, Error> {
+    claim(name, value).map_err(|error| match error {
+        // Without the name, which is the caller's and may be anything.
+        ClaimError::UnknownField => {
+            let reason = format!("no such field; claims can be made of {}", claimable().collect::<Vec<_>>().join(", "));
+            Error::invalid("claims", "CLAIM_UNKNOWN", reason)
+        }
+        _ => Error::invalid(format!("claims.{name}"), "CLAIM_INVALID", error.to_string()),
+    })
 }
 
 fn planned(
@@ -202,7 +236,7 @@ pub async fn run(
             });
         })
     };
-    let subject = Arc::new(Subject::new(engine, plan.media, plan.today, context, &listener));
+    let subject = Arc::new(Subject::new(engine, plan.media, plan.claims, plan.today, context, &listener));
     // Given back when the last thread is done, which may be after the caller has gone.
     let place = Arc::new(place);
     let mut tasks: JoinSet<Result<Option<CheckResult>, Error>> = JoinSet::new();
@@ -227,7 +261,7 @@ pub async fn run(
             let Some(document) = &subject.document else { return };
             document.read();
             if let Ok(fields) = document.fields() {
-                let _ = events.send(Event::Fields(fields.to_vec()));
+                let _ = events.send(Event::Fields(DocumentFields::new(fields, &subject.claims)));
             }
         });
     }
@@ -268,6 +302,7 @@ pub async fn run(
 struct Subject {
     faces: Vec<Picture>,
     document: Option<Document>,
+    claims: Vec<DocumentField>,
     today: Date,
 }
 
@@ -275,6 +310,7 @@ impl Subject {
     fn new(
         engine: &Arc<Engine>,
         media: Vec<Media>,
+        claims: Vec<DocumentField>,
         today: Date,
         context: &Arc<RequestContext>,
         listener: &Arc<Listener>,
@@ -288,7 +324,7 @@ impl Subject {
         let front = sides.iter().find(|side| side.kind() == MediaKind::DocumentFront);
         faces.extend(front.map(|front| engine.picture_of(front)));
         let document = (!sides.is_empty()).then(|| engine.document(sides, Parts::ALL, today));
-        Self { faces, document, today }
+        Self { faces, document, claims, today }
     }
 
     fn face(&self, kind: MediaKind) -> Option<&dyn FaceEvidence> {
@@ -325,6 +361,7 @@ fn answer(
         selfie: subject.face(MediaKind::Selfie),
         other_side: subject.other_side(),
         document: subject.document.as_ref().map(|document| document as &dyn DocumentEvidence),
+        claims: &subject.claims,
     };
     let calibration = engine.calibrations.get(check.name());
     let operating_point = calibration.and_then(|loaded| loaded.calibration.operating_point(&request.operating_point));
