@@ -716,7 +716,7 @@ fn colour(raw: &str) -> Option<Colour> {
 fn read_height(raw: &str, first_edition: bool) -> Option<Height> {
     let upper = raw.to_ascii_uppercase();
     let numbers: Vec<u16> = upper.split(|c: char| !c.is_ascii_digit()).filter_map(number).collect();
-    let inches = |feet: u16, inches: u16| (feet < 9 && inches < 12).then_some(Height::Inches(feet * 12 + inches));
+    let inches = |feet: u16, inches: u16| (feet < 9 && inches < 12).then(|| Height::Inches(feet * 12 + inches));
     match *numbers.as_slice() {
         [feet, more] => inches(feet, more),
         [value] if upper.contains("CM") => (30..=280).contains(&value).then_some(Height::Centimetres(value)),

@@ -191,6 +191,8 @@ fn heights_in_every_form() {
         ("072", false, Some(Height::Inches(72))),
         ("TALL", false, None),
         ("513 IN", false, None),
+        ("65535 53020000", false, None),
+        ("60000-03", false, None),
     ] {
         assert_eq!(read_height(raw, first), expected, "{raw}");
     }
