@@ -10,11 +10,12 @@ use tonic::Status;
 use super::convert;
 use super::proto::{self, ReadDocumentRequest, ReadDocumentResponse};
 use super::request::Call;
-use crate::checks::MediaKind;
+use crate::checks::{self, MediaKind};
 use crate::document::agreement::{Agreement, Detail};
 use crate::document::barcode::Symbology;
 use crate::document::content::ReadBarcode;
 use crate::document::fields::{DocumentField, Source as FieldSource};
+use crate::document::locate::{Format, Located};
 use crate::document::mrz::{Certainty, CheckDigit, Proof, Repaired};
 use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
@@ -57,8 +58,13 @@ pub async fn read_document(call: Call, request: ReadDocumentRequest) -> Result<R
             for (page, stages) in response.pages.iter_mut().zip(stages.iter_mut()) {
                 page.stage_ms = std::mem::take(stages).into_iter().collect();
             }
-            let roles: &[Role] = if parts.mrz { &[Role::TextDetector, Role::MrzRecogniser] } else { &[] };
-            response.models = convert::model_refs(&call.engine.registry, roles);
+            let roles = [
+                (parts.mrz || parts.visual, Role::TextDetector),
+                (parts.mrz, Role::MrzRecogniser),
+                (parts.visual, Role::TextRecogniser),
+            ];
+            let used: Vec<Role> = roles.into_iter().filter_map(|(used, role)| used.then_some(role)).collect();
+            response.models = convert::model_refs(&call.engine.registry, &used);
             response.duration_ms = convert::milliseconds(started.elapsed());
             Ok(response)
         })
@@ -85,13 +91,17 @@ fn source(call: &Call, index: usize, data: Bytes, stages: &Stages) -> Arc<Source
 
 /// The parts that a request names; all of them if it names none.
 fn parts(names: &[String]) -> Result<Parts, Error> {
-    let mut parts = Parts { mrz: names.is_empty(), barcode: names.is_empty() };
+    if names.is_empty() {
+        return Ok(Parts::ALL);
+    }
+    let mut parts = Parts { mrz: false, barcode: false, visual: false };
     for (index, name) in names.iter().enumerate() {
         match name.as_str() {
             "mrz" => parts.mrz = true,
             "barcode" => parts.barcode = true,
+            "visual" => parts.visual = true,
             _ => {
-                let reason = "there is no such part; the parts are mrz and barcode";
+                let reason = "there is no such part; the parts are mrz, barcode and visual";
                 return Err(Error::invalid(format!("parts[{index}]"), "PART_UNKNOWN", reason));
             }
         }
@@ -120,7 +130,20 @@ fn page_message(document: &Document, page: usize, parts: Parts) -> Result<proto:
     if parts.barcode && barcodes.is_empty() {
         warn("BARCODE_NOT_FOUND", "no barcode was found in the picture");
     }
+    let located = if parts.visual { document.located(page)? } else { None };
+    if parts.visual {
+        let nothing =
+            mrz.is_none() && barcodes.is_empty() && !document.fields()?.iter().any(|field| field.page == page);
+        match document.capture_warnings(page)? {
+            Some(warnings) => {
+                warnings.into_iter().for_each(|warning| warn(warning.code(), checks::document::message(warning)));
+            }
+            None if nothing => warn("DOCUMENT_NOT_FOUND", "no document was found in the picture"),
+            None => {}
+        }
+    }
     Ok(proto::DocumentPage {
+        location: located.map(|located| location(located)),
         width_px,
         height_px,
         mrz: mrz.map(|found| found_mrz(found)),
@@ -128,6 +151,21 @@ fn page_message(document: &Document, page: usize, parts: Parts) -> Result<proto:
         warnings,
         stage_ms: Default::default(),
     })
+}
+
+/// The outline of a document as a message.
+pub fn location(located: &Located) -> proto::DocumentLocation {
+    proto::DocumentLocation {
+        quad: located.quad.iter().map(|&[x, y]| proto::Point { x, y }).collect(),
+        confidence: located.confidence,
+        format: match located.format {
+            Format::Id1 => "ID_1",
+            Format::Id2OrId3 => "ID_2_OR_ID_3",
+            Format::Other => "",
+        }
+        .into(),
+        whole_picture: located.whole_picture,
+    }
 }
 
 /// The MRZ of a picture as a message.

@@ -103,6 +103,10 @@ fn message(call: &Call, event: Event) -> verify_event::Event {
             duration_ms: convert::milliseconds(duration),
         }),
         Event::Warning(warning) => verify_event::Event::Warning(convert::warning(warning)),
+        Event::Located { media, located } => {
+            let location = read_document::location(&located);
+            verify_event::Event::DocumentPart(part(media, document_part::Part::Location(location)))
+        }
         Event::Mrz { media, found } => {
             verify_event::Event::DocumentPart(part(media, document_part::Part::Mrz(read_document::found_mrz(&found))))
         }

@@ -51,7 +51,7 @@ impl Check for DocumentAge {
         let mut finding = Finding::inconclusive(Vec::new());
         let media = document.media().first().copied();
         let mut warn = |code, message: &str| finding.warnings.push(Warning { code, message: message.into(), media });
-        let Some(Reading { earliest, latest, certain }) = date(&document.fields()?, "birth_date") else {
+        let Some(Reading { earliest, latest, certain }) = date(document, "birth_date")? else {
             warn("BIRTH_DATE_NOT_FOUND", "no date of birth was read");
             return Ok(finding);
         };

@@ -49,7 +49,7 @@ impl Check for DocumentExpiry {
         let mut finding = Finding::inconclusive(Vec::new());
         let media = document.media().first().copied();
         let mut warn = |code, message: &str| finding.warnings.push(Warning { code, message: message.into(), media });
-        let Some(Reading { earliest, latest, certain }) = date(&document.fields()?, "expiry_date") else {
+        let Some(Reading { earliest, latest, certain }) = date(document, "expiry_date")? else {
             warn("EXPIRY_DATE_NOT_FOUND", "no date of expiry was read");
             return Ok(finding);
         };

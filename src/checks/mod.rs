@@ -7,6 +7,7 @@
 
 mod age_estimation;
 mod barcode;
+pub(crate) mod document;
 mod document_age;
 mod document_consistency;
 mod document_expiry;
@@ -20,6 +21,7 @@ mod passive_liveness;
 use std::collections::BTreeMap;
 
 use crate::calibration::{self, LoadedCalibration};
+use crate::document::capture::CaptureWarning;
 use crate::document::content::ReadBarcode;
 use crate::document::fields::DocumentField;
 use crate::document::mrz::Date;
@@ -39,6 +41,7 @@ pub static ALL: &[&dyn Check] = &[
     &passive_liveness::PassiveLivenessCheck,
     &face_match::FaceMatch,
     &age_estimation::AgeEstimation,
+    &document::DocumentCheck,
     &mrz::MrzCheck,
     &barcode::BarcodeCheck,
     &document_consistency::DocumentConsistency,
@@ -155,6 +158,12 @@ pub trait DocumentEvidence: Send + Sync {
     /// What each page shows.
     fn media(&self) -> Vec<MediaKind>;
 
+    /// What each page suffers from; `None` where the document's outline was not found.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    fn captures(&self) -> Result<Vec<Option<Vec<CaptureWarning>>>, Error>;
+
     /// The machine-readable zone of each page.
     ///
     /// # Errors
@@ -166,6 +175,12 @@ pub trait DocumentEvidence: Send + Sync {
     /// # Errors
     /// Those of decoding and of the models.
     fn barcodes(&self) -> Result<Vec<Vec<&ReadBarcode>>, Error>;
+
+    /// The fields of zones and barcodes, which are known before those of the visual zone.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    fn coded_fields(&self) -> Result<Vec<&DocumentField>, Error>;
 
     /// Every field of every page and source.
     ///
@@ -379,6 +394,7 @@ pub(crate) mod testing {
 
     use super::*;
     use crate::document::barcode::{Barcode, Symbology};
+    use crate::document::fields::Source;
     use crate::document::mrz::{ReadLine, repair};
     use crate::document::{aamva, fields};
     use crate::face::Bounds;
@@ -464,6 +480,12 @@ pub(crate) mod testing {
         }
         fn barcodes(&self) -> Result<Vec<Vec<&ReadBarcode>>, Error> {
             Ok(vec![self.barcode.iter().collect()])
+        }
+        fn captures(&self) -> Result<Vec<Option<Vec<CaptureWarning>>>, Error> {
+            Ok(vec![None])
+        }
+        fn coded_fields(&self) -> Result<Vec<&DocumentField>, Error> {
+            Ok(self.fields.iter().filter(|field| field.source != Source::Visual).collect())
         }
         fn fields(&self) -> Result<Vec<&DocumentField>, Error> {
             Ok(self.fields.iter().collect())

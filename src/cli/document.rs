@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::connect::{self, CallArgs, Failure, Target};
 use super::reading::{
     barcode_to_json, barcode_to_text, comparison_to_json, comparison_to_text, field_to_json, field_to_text,
-    mrz_to_json, mrz_to_text, record_to_json,
+    location_to_json, location_to_text, mrz_to_json, mrz_to_text, record_to_json,
 };
 use super::report::{Paint, exit_code_of, models_to_json, warning_to_json, warning_to_text};
 use crate::api::proto::{Certainty, CheckDigit, DocumentPage, Outcome, ReadDocumentRequest, ReadDocumentResponse};
@@ -170,6 +170,7 @@ fn page_to_json(page: &DocumentPage) -> Value {
     json!({
         "width_px": page.width_px,
         "height_px": page.height_px,
+        "location": page.location.as_ref().map(location_to_json),
         "mrz": page.mrz.as_ref().map(mrz_to_json),
         "barcodes": page.barcodes.iter().map(barcode_to_json).collect::<Vec<_>>(),
         "warnings": page.warnings.iter().map(warning_to_json).collect::<Vec<_>>(),
@@ -195,6 +196,7 @@ fn to_text(read: &ReadDocumentResponse, paint: Paint) -> String {
                 stages.join(", ")
             );
         }
+        text.extend(page.location.iter().map(|location| location_to_text(location, "", paint)));
         text.extend(page.mrz.iter().map(|mrz| mrz_to_text(mrz, "", paint)));
         text.extend(page.barcodes.iter().map(|barcode| barcode_to_text(barcode, "", paint)));
         for warning in &page.warnings {

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::report::Paint;
 use crate::api::proto::{
-    Agreement, Barcode, Certainty, CheckDigit, DocumentField, FieldComparison, FieldSource, Mrz, Point, RecordField,
+    Agreement, Barcode, Certainty, CheckDigit, DocumentField, DocumentLocation, FieldComparison, FieldSource, Mrz,
+    Point, RecordField,
 };
 
 pub fn source_word(source: FieldSource) -> &'static str {
@@ -72,6 +73,15 @@ pub fn barcode_to_json(barcode: &Barcode) -> Value {
     })
 }
 
+pub fn location_to_json(location: &DocumentLocation) -> Value {
+    json!({
+        "quad": quad_to_json(&location.quad),
+        "confidence": location.confidence,
+        "format": location.format,
+        "whole_picture": location.whole_picture,
+    })
+}
+
 pub fn quad_to_json(quad: &[Point]) -> Value {
     quad.iter().map(|point| json!([point.x, point.y])).collect()
 }
@@ -123,6 +133,13 @@ pub fn mrz_to_text(mrz: &Mrz, margin: &str, paint: Paint) -> String {
         );
     }
     text
+}
+
+/// As [`mrz_to_text`].
+pub fn location_to_text(location: &DocumentLocation, margin: &str, paint: Paint) -> String {
+    let corners: Vec<String> = location.quad.iter().map(|point| format!("{:.0},{:.0}", point.x, point.y)).collect();
+    let place = if location.whole_picture { "the whole picture".to_owned() } else { corners.join(" ") };
+    format!("{margin}{} at {place}\n", paint.bold("document"))
 }
 
 /// As [`mrz_to_text`].

@@ -147,6 +147,7 @@ pub fn event_to_json(elapsed_ms: Option<f64>, event: &Event) -> Value {
             let (name, mut object) = match &part.part {
                 Some(Part::Mrz(mrz)) => ("mrz", reading::mrz_to_json(mrz)),
                 Some(Part::Barcode(barcode)) => ("barcode", reading::barcode_to_json(barcode)),
+                Some(Part::Location(location)) => ("location", reading::location_to_json(location)),
                 // A part of a kind that this client does not know yet.
                 None => ("unknown", json!({})),
             };
@@ -229,6 +230,7 @@ fn event_to_text(elapsed_ms: Option<f64>, event: &Event, paint: Paint) -> String
         Event::DocumentPart(part) => match &part.part {
             Some(Part::Mrz(mrz)) => indented(&margin, &reading::mrz_to_text(mrz, "", paint)),
             Some(Part::Barcode(barcode)) => indented(&margin, &reading::barcode_to_text(barcode, "", paint)),
+            Some(Part::Location(location)) => indented(&margin, &reading::location_to_text(location, "", paint)),
             None => String::new(),
         },
         Event::DocumentFields(document) => {

@@ -5,6 +5,7 @@
 //! out: the visual zone, and finding the document itself.
 
 use std::cmp::Reverse;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use super::mrz::{self, Date, ReadLine, Reading, Repaired};
@@ -95,17 +96,33 @@ impl MrzReader {
         today: Date,
         context: &Arc<RequestContext>,
     ) -> Result<Option<FoundMrz>, Error> {
-        let read = |line: TextLine| -> Result<Strip, Error> {
-            Ok(Strip { line, positions: self.recogniser.read(image, &line.quad, context)? })
-        };
-        let upright = group.iter().map(|line| read(*line)).collect::<Result<Vec<_>, _>>()?;
+        let upright = self.read_strips(image, group.to_vec(), context)?;
         if confidence(&upright) >= SURELY_UPRIGHT
             && let Some(found) = zone(&upright, today)
         {
             return Ok(Some(found));
         }
-        let turned = group.iter().rev().map(|line| read(line.turned())).collect::<Result<Vec<_>, _>>()?;
+        let turned = group.iter().rev().map(TextLine::turned).collect();
+        let turned = self.read_strips(image, turned, context)?;
         Ok([upright, turned].iter().filter_map(|strips| zone(strips, today)).max_by_key(rank))
+    }
+}
+
+impl MrzReader {
+    /// Reads lines beside each other.
+    fn read_strips(
+        &self,
+        image: &Image,
+        lines: Vec<TextLine>,
+        context: &Arc<RequestContext>,
+    ) -> Result<Vec<Strip>, Error> {
+        let read = |line: TextLine| -> Result<Strip, Error> {
+            Ok(Strip { line, positions: self.recogniser.read(image, &line.quad, context)? })
+        };
+        std::thread::scope(|scope| {
+            let strips: Vec<_> = lines.into_iter().map(|line| scope.spawn(move || read(line))).collect();
+            strips.into_iter().map(|strip| strip.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        })
     }
 }
 

@@ -103,6 +103,12 @@ impl Perspective {
         };
         Self { m: product(&whole(last), &product(&self.m, &whole(first))) }
     }
+
+    /// For [`warp`], which counts in pixel centres: the same map of a map between pixel areas.
+    pub fn in_pixel_centres(&self) -> Self {
+        let shift = |by: f64| Affine { m: [[1.0, 0.0, by], [0.0, 1.0, by]] };
+        self.between(&shift(0.5), &shift(-0.5))
+    }
 }
 
 /// What [`warp`] asks of a map from the crop to the source.

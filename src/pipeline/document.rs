@@ -4,6 +4,7 @@
 //! then shared. Machine-readable zones and barcodes need nothing of each other and are read beside each other. Left out: what the
 //! fields of several sources amount to, which is a check's business.
 
+use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,14 @@ use super::source::{News, Source, Stage};
 use crate::checks::{DocumentEvidence, MediaKind};
 use crate::document::agreement::{Comparison, RecordField, cross_check, record};
 use crate::document::barcode::{self, Effort, Luma, Symbology};
+use crate::document::capture::{self, CaptureWarning};
 use crate::document::content::ReadBarcode;
 use crate::document::fields::{self, DocumentField};
+use crate::document::locate::{self, Located};
 use crate::document::mrz::Date;
 use crate::document::mrz_reader::{FoundMrz, MrzReader};
+use crate::document::text_reader::{Place, TextReader};
+use crate::document::visual;
 use crate::error::Error;
 use crate::imaging::decode::Decoded;
 use crate::imaging::quality::luma;
@@ -28,15 +33,25 @@ const BARCODE_BUDGET: Duration = Duration::from_millis(1500);
 pub struct Parts {
     pub mrz: bool,
     pub barcode: bool,
+    /// What is printed for people.
+    pub visual: bool,
 }
 
 impl Parts {
-    pub const ALL: Self = Self { mrz: true, barcode: true };
+    pub const ALL: Self = Self { mrz: true, barcode: true, visual: true };
+}
+
+/// The readers of text.
+#[derive(Clone)]
+pub struct DocumentReaders {
+    pub mrz: MrzReader,
+    pub text: TextReader,
 }
 
 /// One picture of a document.
 pub struct Page {
     source: Arc<Source>,
+    located: OnceLock<Result<Option<Arc<Located>>, Error>>,
     mrz: OnceLock<Result<Option<Arc<FoundMrz>>, Error>>,
     barcodes_at_once: OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>,
     barcodes: OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>,
@@ -46,9 +61,10 @@ pub struct Page {
 pub struct Document {
     pages: Vec<Page>,
     parts: Parts,
-    reader: MrzReader,
+    readers: DocumentReaders,
     /// Decides centuries.
     today: Date,
+    coded_fields: OnceLock<Result<Vec<PageField>, Error>>,
     fields: OnceLock<Result<Vec<PageField>, Error>>,
 }
 
@@ -79,14 +95,22 @@ impl DocumentFields {
 
 impl Document {
     /// A document of which `parts` will be read; what is not among them counts as not there.
-    pub fn new(sources: Vec<Arc<Source>>, parts: Parts, reader: MrzReader, today: Date) -> Self {
+    pub fn new(sources: Vec<Arc<Source>>, parts: Parts, readers: DocumentReaders, today: Date) -> Self {
         let page = |source| Page {
             source,
+            located: OnceLock::new(),
             mrz: OnceLock::new(),
             barcodes_at_once: OnceLock::new(),
             barcodes: OnceLock::new(),
         };
-        Self { pages: sources.into_iter().map(page).collect(), parts, reader, today, fields: OnceLock::new() }
+        Self {
+            pages: sources.into_iter().map(page).collect(),
+            parts,
+            readers,
+            today,
+            coded_fields: OnceLock::new(),
+            fields: OnceLock::new(),
+        }
     }
 
     pub fn page_count(&self) -> usize {
@@ -114,13 +138,40 @@ impl Document {
         let read = mrz.get_or_init(|| {
             let image = &source.decoded()?.image;
             let found =
-                source.timed(Stage::Mrz, || self.reader.read(image, self.today, &source.context))?.map(Arc::new);
+                source.timed(Stage::Mrz, || self.readers.mrz.read(image, self.today, &source.context))?.map(Arc::new);
             if let Some(found) = &found {
                 source.tell(News::Mrz(Arc::clone(found)));
             }
             Ok(found)
         });
         read.as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// Where the document lies on a page. Its zone, if there is one, must lie inside.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn located(&self, page: usize) -> Result<Option<&Arc<Located>>, Error> {
+        let Page { source, located, .. } = &self.pages[page];
+        let find = || {
+            let image = &source.decoded()?.image;
+            let hints: Vec<_> = self.mrz(page)?.map(|found| found.quad).into_iter().collect();
+            let located = source.timed(Stage::Locate, || Ok(locate::locate(image, &hints)))?.map(Arc::new);
+            if let Some(located) = &located {
+                source.tell(News::Located(Arc::clone(located)));
+            }
+            Ok(located)
+        };
+        located.get_or_init(find).as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// What a page suffers from; `None` where the document's outline was not found.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn capture_warnings(&self, page: usize) -> Result<Option<Vec<CaptureWarning>>, Error> {
+        let image = &self.pages[page].source.decoded()?.image;
+        Ok(self.located(page)?.map(|located| capture::assess(image, located)))
     }
 
     /// The barcodes that one look at a page shows.
@@ -170,11 +221,11 @@ impl Document {
         Ok(false)
     }
 
-    /// Every field of the document: by page, and within a page those of the zone first.
+    /// The fields of zones and barcodes: by page, and within a page those of the zone first.
     ///
     /// # Errors
     /// Those of decoding and of the models.
-    pub fn fields(&self) -> Result<&[PageField], Error> {
+    pub fn coded_fields(&self) -> Result<&[PageField], Error> {
         let gather = || {
             let mut all = Vec::new();
             for page in 0..self.pages.len() {
@@ -185,7 +236,50 @@ impl Document {
             }
             Ok(all)
         };
+        self.coded_fields.get_or_init(gather).as_deref().map_err(Clone::clone)
+    }
+
+    /// Every field of the document: by page, and within a page those of the zone first and those of the visual zone last.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn fields(&self) -> Result<&[PageField], Error> {
+        let gather = || {
+            let mut all = self.coded_fields()?.to_vec();
+            if !self.parts.visual {
+                return Ok(all);
+            }
+            // What is proved already tells where to look on every side of the document.
+            let known: Vec<DocumentField> = all.iter().map(|field| field.field.clone()).collect();
+            let known = &known;
+            let read: Vec<Result<Vec<DocumentField>, Error>> = std::thread::scope(|scope| {
+                let pages: Vec<_> =
+                    (0..self.pages.len()).map(|page| scope.spawn(move || self.visual(page, known))).collect();
+                pages.into_iter().map(|page| page.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+            });
+            for (page, fields) in read.into_iter().enumerate() {
+                all.extend(fields?.into_iter().map(|field| PageField { field, page }));
+            }
+            all.sort_by_key(|field| field.page);
+            Ok(all)
+        };
         self.fields.get_or_init(gather).as_deref().map_err(Clone::clone)
+    }
+
+    /// The fields of a page's visual zone, in pixels of the source picture.
+    fn visual(&self, page: usize, known: &[DocumentField]) -> Result<Vec<DocumentField>, Error> {
+        let source = &self.pages[page].source;
+        let Decoded { image, scale, .. } = source.decoded()?;
+        let located = self.located(page)?;
+        let place =
+            Place { quad: located.map(|located| &located.quad), zone: self.mrz(page)?.map(|found| &found.quad) };
+        let read = source.timed(Stage::Text, || self.readers.text.read(image, &place, &source.context))?;
+        let Some((upright, lines)) = read else { return Ok(Vec::new()) };
+        let mut fields = visual::read(&lines, known, self.today);
+        for corner in fields.iter_mut().flat_map(|field| field.quad.iter_mut().flatten()) {
+            *corner = upright.to_picture(*corner).map(|at| at / scale);
+        }
+        Ok(fields)
     }
 
     /// Does the whole work, each page and each part on a thread of its own. Errors are told by whoever asks for the results.
@@ -217,6 +311,14 @@ impl DocumentEvidence for Document {
         (0..self.pages.len())
             .map(|page| Ok(Document::barcodes(self, page)?.iter().map(Arc::as_ref).collect()))
             .collect()
+    }
+
+    fn captures(&self) -> Result<Vec<Option<Vec<CaptureWarning>>>, Error> {
+        (0..self.pages.len()).map(|page| self.capture_warnings(page)).collect()
+    }
+
+    fn coded_fields(&self) -> Result<Vec<&DocumentField>, Error> {
+        Ok(Document::coded_fields(self)?.iter().map(|field| &field.field).collect())
     }
 
     fn fields(&self) -> Result<Vec<&DocumentField>, Error> {

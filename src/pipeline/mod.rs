@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use admission::{Admission, AdmissionLimits};
-use document::{Document, Parts};
+use document::{Document, DocumentReaders, Parts};
 use picture::{FaceModels, Picture};
 use source::{Listener, Media, Source};
 
@@ -23,7 +23,8 @@ use crate::checks;
 use crate::config::Config;
 use crate::document::mrz::Date;
 use crate::document::mrz_reader::MrzReader;
-use crate::document::ocr::{MrzRecogniser, TextDetector};
+use crate::document::ocr::{MrzRecogniser, TextDetector, TextRecogniser};
+use crate::document::text_reader::TextReader;
 use crate::error::{Error, exit};
 use crate::face::ModelPort;
 use crate::face::age::AgeEstimators;
@@ -44,7 +45,7 @@ pub struct Engine {
     pub calibrations: BTreeMap<String, LoadedCalibration>,
     pub admission: Arc<Admission>,
     face_models: Arc<FaceModels>,
-    mrz_reader: MrzReader,
+    document_readers: DocumentReaders,
     limits: MediaLimits,
     pub started: Instant,
 }
@@ -61,9 +62,8 @@ pub struct MediaLimits {
 /// long as this much is left. Lowered, small portraits in document pictures lose detail; raised, 12-megapixel pictures cost twice the decoding time.
 pub const FACE_LONG_SIDE_PX: u32 = 1600;
 
-/// The models that the daemon runs. The pack holds one more, the reader of text in all scripts, which no answer needs so far and
-/// which would take some 80 MB.
-const ROLES: [Role; 8] = [
+/// The models that the daemon runs.
+const ROLES: [Role; 9] = [
     Role::FaceDetector,
     Role::FaceEmbedder,
     Role::FaceLandmarks,
@@ -72,6 +72,7 @@ const ROLES: [Role; 8] = [
     Role::AgeB,
     Role::TextDetector,
     Role::MrzRecogniser,
+    Role::TextRecogniser,
 ];
 
 /// Why the engine cannot be loaded. The daemon does not start then.
@@ -150,10 +151,11 @@ impl Engine {
             liveness: PassiveLiveness::new(port(Role::PassiveLiveness)?),
             ages: AgeEstimators::new(port(Role::AgeA)?, port(Role::AgeB)?),
         });
-        let mrz_reader = MrzReader::new(
-            TextDetector::new(port(Role::TextDetector)?),
-            MrzRecogniser::new(port(Role::MrzRecogniser)?),
-        );
+        let text_detector = TextDetector::new(port(Role::TextDetector)?);
+        let document_readers = DocumentReaders {
+            mrz: MrzReader::new(text_detector.clone(), MrzRecogniser::new(port(Role::MrzRecogniser)?)),
+            text: TextReader::new(text_detector, TextRecogniser::new(port(Role::TextRecogniser)?)),
+        };
         let loaded: BTreeMap<String, String> =
             registry.models().map(|model| (model.entry.role.name().to_owned(), model.entry.sha256.clone())).collect();
         let mut usable = BTreeMap::new();
@@ -179,7 +181,7 @@ impl Engine {
             calibrations: usable,
             admission: Admission::new(admission),
             face_models,
-            mrz_reader,
+            document_readers,
             limits,
             started: Instant::now(),
         }))
@@ -208,7 +210,7 @@ impl Engine {
 
     /// Puts the pictures of a document together.
     pub fn document(&self, sources: Vec<Arc<Source>>, parts: Parts, today: Date) -> Document {
-        Document::new(sources, parts, self.mrz_reader.clone(), today)
+        Document::new(sources, parts, self.document_readers.clone(), today)
     }
 
     fn decode_options(&self) -> DecodeOptions {

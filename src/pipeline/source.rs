@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::checks::{MediaKind, Warning};
 use crate::document::content::ReadBarcode;
+use crate::document::locate::Located;
 use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
 use crate::imaging::decode::{DecodeOptions, Decoded, decode};
@@ -26,6 +27,8 @@ pub enum Stage {
     Age,
     Mrz,
     Barcode,
+    Text,
+    Locate,
 }
 
 impl Stage {
@@ -40,6 +43,8 @@ impl Stage {
             Self::Age => "age",
             Self::Mrz => "mrz",
             Self::Barcode => "barcode",
+            Self::Text => "text",
+            Self::Locate => "locate",
         }
     }
 }
@@ -51,6 +56,7 @@ pub enum News {
     Stage(Stage, Duration),
     /// Something about the picture as a whole.
     Warning(Warning),
+    Located(Arc<Located>),
     Mrz(Arc<FoundMrz>),
     Barcode(Arc<ReadBarcode>),
 }

@@ -21,6 +21,7 @@ use crate::checks::{
 use crate::document::agreement::{ClaimError, claim, claimable};
 use crate::document::content::ReadBarcode;
 use crate::document::fields::DocumentField;
+use crate::document::locate::Located;
 use crate::document::mrz::Date;
 use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
@@ -45,6 +46,10 @@ pub enum Event {
     },
     /// Of a picture as a whole; the results of the checks concerned repeat it.
     Warning(Warning),
+    Located {
+        media: MediaKind,
+        located: Arc<Located>,
+    },
     Mrz {
         media: MediaKind,
         found: Arc<FoundMrz>,
@@ -231,6 +236,7 @@ pub async fn run(
             let _ = events.send(match news {
                 News::Stage(stage, duration) => Event::Stage { media, stage, duration },
                 News::Warning(warning) => Event::Warning(warning),
+                News::Located(located) => Event::Located { media, located },
                 News::Mrz(found) => Event::Mrz { media, found },
                 News::Barcode(read) => Event::Barcode { media, read },
             });

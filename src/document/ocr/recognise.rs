@@ -11,7 +11,7 @@ use super::{Quad, quad_size};
 use crate::error::Error;
 use crate::imaging::Image;
 use crate::imaging::tensor::to_tensor;
-use crate::imaging::warp::{Affine, Perspective, Sampling, warp};
+use crate::imaging::warp::{Perspective, Sampling, warp};
 use crate::inference::{ModelPort, Outputs, RequestContext, Tensor, output};
 use crate::models::convert::ctc::MRZ_CHARACTERS;
 
@@ -207,13 +207,10 @@ fn prepared(image: &Image, quad: &Quad, port: &ModelPort) -> Option<(Tensor, usi
     // The cast turns what is not a number into 0, and what is too large into the bound.
     let content = ((along / across * height as f64).round() as usize).clamp(height / 4, MAX_CONTENT_PX);
     let map = Perspective::from_rectangle([content as f64, height as f64], quad)?;
-    // From pixel centres of the crop to areas, through the map, and from areas of the picture to its centres.
-    let shift = |by: f64| Affine { m: [[1.0, 0.0, by], [0.0, 1.0, by]] };
-    let map = map.between(&shift(0.5), &shift(-0.5));
     if image.width == 0 || image.height == 0 {
         return None;
     }
-    let crop = warp(image, &map, [content as u32, height as u32], Sampling::Area);
+    let crop = warp(image, &map.in_pixel_centres(), [content as u32, height as u32], Sampling::Area);
     let tensor = to_tensor(&crop, &port.input);
     let width = content.max(MIN_WIDTH_PX).next_multiple_of(WIDTH_MULTIPLE_PX);
     // The network was trained with zeros after the normalisation.

@@ -1,0 +1,349 @@
+//! Where an identity document lies in a photograph.
+//!
+//! Called by the reading of documents, before anything is rectified or read. The picture is made small, its edges are grown to
+//! segments and gathered to lines ([`edges`]); four lines make a quadrilateral, judged by its sides, its shape and the colours
+//! on both sides of its border ([`quads`]); the best one is fitted to the full picture ([`refine`]). A picture that is itself a
+//! cropped document is answered with its border ([`whole`]).
+//!
+//! Left out: which way is up (that takes the content: text, portrait, machine-readable zone), more than one document in a picture
+//! (the one with the clearest border is returned), and documents that are bent.
+//!
+//! Sources: line segments by growing regions of one gradient direction, Grompone von Gioi et al., "LSD: a line segment
+//! detector", Image Processing On Line 2 (2012); shape of a rectangle from its perspective image, Zhang and He, "Whiteboard
+//! scanning and image enhancement", Digital Signal Processing 17 (2007); sizes, ISO/IEC 7810 (ID-1, ID-2, ID-3).
+
+mod edges;
+mod quads;
+mod refine;
+mod whole;
+
+pub use quads::{FEATURES, Features, Hypothesis};
+
+use crate::imaging::Image;
+use crate::imaging::resize::resize;
+
+/// Four corners, clockwise as the picture is seen, in pixel areas (the centre of the first pixel is 0.5).
+pub type Quad = [[f64; 2]; 4];
+
+/// Long side of the small picture on which lines are looked for. A card that fills a quarter of it has sides of about 120 and
+/// 75 pixels; a larger one costs time in proportion to its area and brings more texture than sides.
+const WORK_LONG_SIDE_PX: u32 = 480;
+
+/// Pictures with a shorter side than this hold no document that can be read.
+const MIN_SIDE_PX: u32 = 64;
+
+/// Longest side of what [`rectified_size`] asks for: at 2400 pixels a passport page has 19 pixels per millimetre, about 45 for a
+/// character of the machine-readable zone, more than any reader needs.
+const MAX_RECTIFIED_PX: f64 = 2400.0;
+
+/// Confidence of a picture that is itself the document: what speaks for it is weaker than a border that was seen.
+const WHOLE_PICTURE_CONFIDENCE: f64 = 0.5;
+
+/// In a picture that looks like a whole document, a quadrilateral with less of it than this is a portrait, a chip or a block of print.
+const PART_SHARE: f64 = 0.3;
+
+/// With more, it is the document less a margin that the cropping left.
+const TRIMMED_SHARE: f64 = 0.8;
+
+/// What a document's shape says of its format. ID-2 (105 × 74 mm), ID-3 (125 × 88 mm) and an open passport (176 × 125 mm) have
+/// sides in the same proportion within 1 %, so that no picture of the outline tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// 85.60 × 53.98 mm.
+    Id1,
+    /// Sides as 1.42 to 1: ID-2, ID-3 or an open passport.
+    Id2OrId3,
+    /// A shape that is none of these, or one that cannot be told because a part lies outside the picture.
+    Other,
+}
+
+impl Format {
+    /// Longer side over shorter side. `None` for [`Format::Other`].
+    pub fn aspect(self) -> Option<f64> {
+        match self {
+            Self::Id1 => Some(85.6 / 53.98),
+            Self::Id2OrId3 => Some(125.0 / 88.0),
+            Self::Other => None,
+        }
+    }
+}
+
+/// A document that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Located {
+    /// Corners in pixel areas of the picture given, clockwise from the one nearest to the top left of the picture. Which side of
+    /// the document is its upper one is not known here.
+    pub quad: Quad,
+    /// 0..=1: probability that this is the document, estimated by a regression on generated pictures.
+    pub confidence: f64,
+    pub format: Format,
+    /// A side lies on the border of the picture or a corner beyond it, so that a part of the document is missing.
+    pub cut_off: bool,
+    /// The picture is itself a flat, cropped document: `quad` is the border of the picture.
+    pub whole_picture: bool,
+}
+
+/// Every quadrilateral of a picture that was judged, in pixel areas of the small picture that it was found in, and the size of that
+/// picture. For fitting the weights of the judgement and for looking into its failures; [`locate`] is the answer.
+pub fn hypotheses(image: &Image) -> (Vec<Hypothesis>, [u32; 2]) {
+    let work = shrink(image);
+    let field = edges::Field::new(&work);
+    (quads::hypotheses(&field, &mut edges::lines(&field), &[]), [work.width, work.height])
+}
+
+/// How unevenly strokes lie across the rows of a picture; the measure by which a cropped document is told from other pictures.
+pub fn row_modulation(image: &Image) -> f64 {
+    whole::row_modulation(&edges::Field::new(&shrink(image)))
+}
+
+fn shrink(image: &Image) -> Image {
+    let factor = (f64::from(WORK_LONG_SIDE_PX) / f64::from(image.width.max(image.height))).min(1.0);
+    let shrunk = |side: u32| ((f64::from(side) * factor).round() as u32).max(1);
+    resize(image, shrunk(image.width), shrunk(image.height))
+}
+
+/// Finds the document in a picture. `hints` are quadrilaterals that are known to lie on it, as a machine-readable zone or a barcode
+/// that was read; a document must contain all of them. `None` if there is no document or it is not certain enough.
+pub fn locate(image: &Image, hints: &[Quad]) -> Option<Located> {
+    if image.width.min(image.height) < MIN_SIDE_PX {
+        return None;
+    }
+    let work = shrink(image);
+    let scale = [f64::from(image.width) / f64::from(work.width), f64::from(image.height) / f64::from(work.height)];
+    let hints: Vec<Quad> = hints.iter().map(|hint| hint.map(|[x, y]| [x / scale[0], y / scale[1]])).collect();
+
+    let field = edges::Field::new(&work);
+    let found = quads::best(&field, &mut edges::lines(&field), &hints);
+    let whole = whole::whole_picture(&field, &hints);
+    // In a picture that looks like a document, a frame printed on it and its own trimmed edge are no documents of their own.
+    let is_part = |quad: &Quad, format: Format| {
+        let share = area(quad) / (f64::from(work.width) * f64::from(work.height));
+        format == Format::Other || !(PART_SHARE..TRIMMED_SHARE).contains(&share)
+    };
+    let found = match (found, whole) {
+        (None, None) => return None,
+        (Some(found), None) => found,
+        (Some(found), Some(_)) if !is_part(&found.quad, found.format) => found,
+        (_, Some(format)) => {
+            let (right, bottom) = (f64::from(image.width), f64::from(image.height));
+            return Some(Located {
+                quad: [[0.0, 0.0], [right, 0.0], [right, bottom], [0.0, bottom]],
+                confidence: WHOLE_PICTURE_CONFIDENCE,
+                format,
+                cut_off: false,
+                whole_picture: true,
+            });
+        }
+    };
+    let coarse = found.quad.map(|[x, y]| [x * scale[0], y * scale[1]]);
+    let quad = refine::refine(image, &coarse, found.on_border, scale[0].max(scale[1]));
+    let margin = 0.01 * f64::from(image.width.max(image.height));
+    let outside = |value: f64, side: u32| value < -margin || value > f64::from(side) + margin;
+    let is_outside = quad.iter().any(|[x, y]| outside(*x, image.width) || outside(*y, image.height));
+    Some(Located {
+        quad: from_top_left(quad),
+        confidence: found.confidence,
+        format: found.format,
+        cut_off: is_outside || found.on_border.contains(&true),
+        whole_picture: false,
+    })
+}
+
+/// Size `[width, height]` in pixels, the longer side first, of an upright picture of the document that keeps the highest
+/// resolution that the photograph holds anywhere along its sides. The longer side has 16 to 2400 pixels. For [`Format::Other`] the
+/// proportion is that of the quadrilateral's sides. Whether the document stands upright in it must be found from the content.
+pub fn rectified_size(quad: &Quad, format: Format) -> [u32; 2] {
+    let side = |i: usize| distance(quad[i], quad[(i + 1) % 4]);
+    let pairs = [side(0).max(side(2)), side(1).max(side(3))];
+    let (long, short) = if pairs[0] >= pairs[1] { (pairs[0], pairs[1]) } else { (pairs[1], pairs[0]) };
+    let aspect = format.aspect().unwrap_or((long / short.max(1.0)).min(16.0));
+    // Where the short side is the less foreshortened one, it sets the resolution.
+    let width = long.max(short * aspect).round();
+    // A quadrilateral that is not finite becomes the smallest size.
+    let width = if width.is_finite() { width.clamp(16.0, MAX_RECTIFIED_PX) } else { 16.0 };
+    [width as u32, (width / aspect).round().max(1.0) as u32]
+}
+
+/// The same corners in the same order, beginning with the one that is nearest to the top left corner of the picture.
+fn from_top_left(quad: Quad) -> Quad {
+    let first = (0..4).min_by(|&a, &b| (quad[a][0] + quad[a][1]).total_cmp(&(quad[b][0] + quad[b][1]))).unwrap_or(0);
+    std::array::from_fn(|i| quad[(i + first) % 4])
+}
+
+fn area([a, b, c, d]: &Quad) -> f64 {
+    ((c[0] - a[0]) * (d[1] - b[1]) - (c[1] - a[1]) * (d[0] - b[0])).abs() / 2.0
+}
+
+fn distance(a: [f64; 2], b: [f64; 2]) -> f64 {
+    (a[0] - b[0]).hypot(a[1] - b[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imaging::warp::Perspective;
+
+    /// A picture of 640 × 480 pixels: `card` where the quadrilateral is, in unit coordinates, `ground` elsewhere.
+    fn picture(quad: &Quad, card: impl Fn(f64, f64) -> [u8; 3], ground: impl Fn(u32, u32) -> [u8; 3]) -> Image {
+        let map = Perspective::from_rectangle([1.0, 1.0], quad).expect("a convex quadrilateral");
+        // The inverse by its adjugate; a scale does not matter to a perspective map.
+        let m = map.m;
+        let minor = |r: usize, c: usize| {
+            let (a, b, d, e) = ((r + 1) % 3, (r + 2) % 3, (c + 1) % 3, (c + 2) % 3);
+            m[a][d] * m[b][e] - m[a][e] * m[b][d]
+        };
+        let inverse = Perspective { m: std::array::from_fn(|r| std::array::from_fn(|c| minor(c, r))) };
+        Image::build(640, 480, |rgb| {
+            for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+                let (x, y) = (i as u32 % 640, i as u32 / 640);
+                let [u, v] = inverse.apply([f64::from(x) + 0.5, f64::from(y) + 0.5]);
+                let is_inside = (0.0..1.0).contains(&u) && (0.0..1.0).contains(&v);
+                pixel.copy_from_slice(&if is_inside { card(u, v) } else { ground(x, y) });
+            }
+        })
+    }
+
+    /// An ID-1 card about a point, turned.
+    fn card_at(centre: [f64; 2], width: f64, degrees: f64) -> Quad {
+        let (sin, cos) = degrees.to_radians().sin_cos();
+        let [a, b] = [width / 2.0, width / 2.0 * 53.98 / 85.6];
+        [[-a, -b], [a, -b], [a, b], [-a, b]]
+            .map(|[x, y]| [centre[0] + x * cos - y * sin, centre[1] + x * sin + y * cos])
+    }
+
+    /// A bright card with a dark portrait and lines of print.
+    fn print(u: f64, v: f64) -> [u8; 3] {
+        let is_portrait = (0.06..0.3).contains(&u) && (0.15..0.6).contains(&v);
+        let row = (v * 14.0) as u32;
+        let in_text = (0.36..0.92).contains(&u) && row % 2 == 1 && row > 1 && (v * 14.0).fract() < 0.7;
+        let is_stroke = in_text && !((u * 60.0) as u32 * 7 + row * 5).is_multiple_of(3);
+        if is_portrait {
+            [120, 90, 80]
+        } else if is_stroke {
+            [60, 60, 70]
+        } else {
+            [225, 228, 220]
+        }
+    }
+
+    fn noise(x: u32, y: u32) -> u8 {
+        let mixed = (x.wrapping_mul(0x9e37_79b9) ^ y.wrapping_mul(0x85eb_ca6b)).wrapping_mul(0xc2b2_ae35);
+        ((mixed ^ (mixed >> 15)).wrapping_mul(0x27d4_eb2f) >> 24) as u8
+    }
+
+    /// Largest distance of a corner from its place, whichever is first.
+    fn error(found: &Quad, truth: &Quad) -> f64 {
+        let shifted = |shift: usize| (0..4).map(|i| distance(found[(i + shift) % 4], truth[i])).fold(0.0, f64::max);
+        (0..4).map(shifted).fold(f64::MAX, f64::min)
+    }
+
+    #[test]
+    fn a_bright_card_on_a_dark_ground_is_found_upright_and_turned() {
+        for degrees in [0.0, 30.0, 77.0, 181.0] {
+            let quad = card_at([330.0, 230.0], 340.0, degrees);
+            let located = locate(&picture(&quad, print, |_, _| [40, 45, 50]), &[]).expect("a card");
+            assert!(error(&located.quad, &quad) < 1.5, "{degrees}: {:?}", located.quad);
+            assert_eq!((located.format, located.cut_off, located.whole_picture), (Format::Id1, false, false));
+        }
+    }
+
+    #[test]
+    fn corners_are_clockwise_from_the_top_left() {
+        let quad = card_at([330.0, 230.0], 340.0, 20.0);
+        let found = locate(&picture(&quad, print, |_, _| [40, 45, 50]), &[]).expect("a card").quad;
+        assert!((0..4).all(|i| distance(found[i], quad[i]) < 1.5), "{found:?}");
+    }
+
+    #[test]
+    fn a_card_is_found_over_a_texture() {
+        let quad = card_at([300.0, 250.0], 330.0, -15.0);
+        let ground =
+            |x: u32, y: u32| [90 + noise(x / 4, y / 4) / 4, 60 + noise(x / 4, y / 4) / 4, 30 + noise(x, y) / 8];
+        let located = locate(&picture(&quad, print, ground), &[]).expect("a card");
+        assert!(error(&located.quad, &quad) < 2.0, "{:?}", located.quad);
+    }
+
+    #[test]
+    fn a_card_seen_at_a_slant_keeps_its_format() {
+        // An ID-1 card tilted by 30° about its long axis before a camera of focal length 500 at 180 mm.
+        let quad = [[-42.8, -26.99], [42.8, -26.99], [42.8, 26.99], [-42.8, 26.99]].map(|[x, y]: [f64; 2]| {
+            let (sin, cos) = 30f64.to_radians().sin_cos();
+            let depth = 180.0 + y * sin;
+            [320.0 + 500.0 * x / depth, 240.0 + 500.0 * y * cos / depth]
+        });
+        let located = locate(&picture(&quad, print, |_, _| [40, 45, 50]), &[]).expect("a card");
+        assert!(error(&located.quad, &quad) < 1.5, "{:?}", located.quad);
+        assert_eq!(located.format, Format::Id1);
+    }
+
+    #[test]
+    fn a_corner_outside_the_picture_is_reported_as_cut_off() {
+        let quad = card_at([500.0, 240.0], 330.0, 25.0);
+        let located = locate(&picture(&quad, print, |_, _| [40, 45, 50]), &[]);
+        assert!(located.is_some_and(|located| located.cut_off));
+    }
+
+    #[test]
+    fn pictures_without_a_document_have_none() {
+        let even = Image::build(640, 480, |rgb| rgb.fill(120));
+        assert_eq!(locate(&even, &[]), None);
+        let textured = Image::build(640, 480, |rgb| {
+            for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+                pixel.fill(80 + noise(i as u32 % 640 / 3, i as u32 / 640 / 3) / 3);
+            }
+        });
+        assert_eq!(locate(&textured, &[]), None);
+        // A ball, as a face is.
+        let ball = Image::build(640, 480, |rgb| {
+            for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+                let (x, y) = ((i % 640) as f64 - 320.0, (i / 640) as f64 - 240.0);
+                pixel.copy_from_slice(&if x.hypot(y) < 150.0 { [200, 160, 140] } else { [60, 70, 90] });
+            }
+        });
+        assert_eq!(locate(&ball, &[]), None);
+    }
+
+    #[test]
+    fn a_picture_that_is_a_document_is_answered_with_its_border() {
+        let image = Image::build(856, 540, |rgb| {
+            for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+                pixel.copy_from_slice(&print((i % 856) as f64 / 856.0, (i / 856) as f64 / 540.0));
+            }
+        });
+        let located = locate(&image, &[]).expect("a card");
+        assert!(located.whole_picture && !located.cut_off);
+        assert_eq!(located.quad, [[0.0, 0.0], [856.0, 0.0], [856.0, 540.0], [0.0, 540.0]]);
+        assert_eq!(located.format, Format::Id1);
+    }
+
+    #[test]
+    fn a_document_must_contain_its_hints() {
+        let quad = card_at([330.0, 230.0], 340.0, 0.0);
+        let image = picture(&quad, print, |_, _| [40, 45, 50]);
+        let inside = [[180.0, 280.0], [480.0, 280.0], [480.0, 320.0], [180.0, 320.0]];
+        assert!(locate(&image, &[inside]).is_some_and(|located| error(&located.quad, &quad) < 1.5));
+        let outside = inside.map(|[x, y]| [x, y + 130.0]);
+        assert_eq!(locate(&image, &[outside]), None);
+    }
+
+    #[test]
+    fn tiny_pictures_and_hints_that_are_no_numbers_do_no_harm() {
+        assert_eq!(locate(&Image::build(1, 1, |_| {}), &[]), None);
+        assert_eq!(locate(&Image::build(64, 3000, |rgb| rgb.fill(9)), &[]), None);
+        assert_eq!(locate(&Image::build(60_000, 64, |rgb| rgb.fill(9)), &[]), None);
+        let quad = card_at([330.0, 230.0], 340.0, 0.0);
+        let image = picture(&quad, print, |_, _| [40, 45, 50]);
+        assert_eq!(locate(&image, &[[[f64::NAN; 2]; 4]]), None);
+    }
+
+    #[test]
+    fn the_rectified_size_keeps_the_resolution_within_bounds() {
+        let frame = |width: f64, height: f64| [[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]];
+        assert_eq!(rectified_size(&frame(856.0, 540.0), Format::Id1), [856, 540]);
+        assert_eq!(rectified_size(&frame(540.0, 856.0), Format::Id1), [856, 540]);
+        // Foreshortened to half along its long side: the short side holds 540 pixels.
+        assert_eq!(rectified_size(&frame(541.0, 540.0), Format::Id1)[1], 540);
+        assert_eq!(rectified_size(&frame(12_500.0, 8_800.0), Format::Id2OrId3), [2400, 1690]);
+        assert_eq!(rectified_size(&frame(f64::NAN, f64::INFINITY), Format::Other)[0], 16);
+    }
+}

@@ -1,0 +1,268 @@
+//! Reads the lines of text of a document's page, the page brought upright first.
+//!
+//! Called by `pipeline` after the machine-readable zone, which tells the direction of the text; without one, a few lines are read both ways
+//! and the better reading decides. Lines are read beside each other, so that those of one width share runs of the model. Left
+//! out: what the lines mean, which is [`visual`](super::visual)'s business.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::ocr::{Line, Quad, TextDetector, TextLine, TextRecogniser};
+use super::visual;
+use crate::error::Error;
+use crate::imaging::Image;
+use crate::imaging::warp::{Perspective, Sampling, warp};
+use crate::inference::RequestContext;
+
+/// Long side at which lines are looked for. The small print of a card that fills the picture is then about ten pixels high. Raised to
+/// 1280, finding lines takes twice as long.
+const SEARCH_SIDE_PX: u32 = 960;
+
+/// Most lines that are read, the highest ones first; the fullest side of a document has about eighty. Raised, a picture full of
+/// text costs more runs of the model.
+const MAX_LINES: usize = 100;
+
+/// Lines lower than this on the page are unreadable.
+const MIN_LINE_PX: f64 = 6.0;
+
+/// Lines that are read both ways to find out which way is up.
+const PROBES: usize = 4;
+
+/// Lines that are read beside each other: enough to fill runs of the model, few enough not to crowd out other requests.
+const READERS: usize = 4;
+
+/// Most pixels along a side of an upright page. A card has then some 700 dots per inch.
+const MAX_PAGE_PX: f64 = 2400.0;
+
+/// A part of a picture that shows a page upright.
+#[derive(Debug, Clone)]
+pub struct UprightPage {
+    pub image: Image,
+    /// Its corners in pixel areas of the picture, clockwise from the page's top left.
+    pub quad: Quad,
+    to_picture: Perspective,
+}
+
+impl UprightPage {
+    /// The part inside `quad` (clockwise, any corner first), turned so that `along`, a direction in the picture, points to the right as
+    /// far as quarter turns can bring it there. `None` for a quadrilateral that is not convex or has no area.
+    pub fn cut(image: &Image, quad: &Quad, along: [f64; 2]) -> Option<Self> {
+        let first = (0..4).max_by(|&a, &b| {
+            let agreement = |corner: usize| {
+                let [from, to] = [quad[corner], quad[(corner + 1) % 4]];
+                let side = [to[0] - from[0], to[1] - from[1]];
+                (side[0] * along[0] + side[1] * along[1]) / side[0].hypot(side[1]).max(f64::MIN_POSITIVE)
+            };
+            agreement(a).total_cmp(&agreement(b))
+        })?;
+        let quad: Quad = std::array::from_fn(|corner| quad[(first + corner) % 4]);
+        let side = |a: usize, b: usize| (quad[b][0] - quad[a][0]).hypot(quad[b][1] - quad[a][1]);
+        // As many pixels as the longer of two opposite sides holds.
+        let (width, height) = (side(0, 1).max(side(3, 2)), side(1, 2).max(side(0, 3)));
+        let shrink = (MAX_PAGE_PX / width.max(height)).min(1.0);
+        let size = [width, height].map(|side| (side * shrink).round());
+        let to_picture = Perspective::from_rectangle(size, &quad)?;
+        let [width, height] = size.map(|side| side as u32);
+        if width == 0 || height == 0 || image.width == 0 || image.height == 0 {
+            return None;
+        }
+        if quad == whole(image) && [width, height] == [image.width, image.height] {
+            return Some(Self { image: image.clone(), quad, to_picture });
+        }
+        Some(Self {
+            image: warp(image, &to_picture.in_pixel_centres(), [width, height], Sampling::Area),
+            quad,
+            to_picture,
+        })
+    }
+
+    /// A point of the page in the picture, both in pixel areas.
+    pub fn to_picture(&self, point: [f64; 2]) -> [f64; 2] {
+        self.to_picture.apply(point)
+    }
+}
+
+/// The corners of a picture, clockwise from the top left.
+fn whole(image: &Image) -> Quad {
+    let (width, height) = (f64::from(image.width), f64::from(image.height));
+    [[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]]
+}
+
+/// Where a document lies in a picture, as far as that is known.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place<'a> {
+    /// Around the document, clockwise; `None`: the whole picture.
+    pub quad: Option<&'a Quad>,
+    /// Around its machine-readable zone, clockwise from the top left of the text. It is not read again.
+    pub zone: Option<&'a Quad>,
+}
+
+/// The reader.
+#[derive(Clone)]
+pub struct TextReader {
+    detector: TextDetector,
+    recogniser: TextRecogniser,
+}
+
+impl TextReader {
+    pub fn new(detector: TextDetector, recogniser: TextRecogniser) -> Self {
+        Self { detector, recogniser }
+    }
+
+    /// The lines of a page, in pixel areas of the upright page that comes with them, from top to bottom. `None` without any text.
+    ///
+    /// # Errors
+    /// Those of [`Model::run`](crate::inference::Model::run).
+    pub fn read(
+        &self,
+        image: &Image,
+        place: &Place<'_>,
+        context: &Arc<RequestContext>,
+    ) -> Result<Option<(UprightPage, Vec<visual::TextLine>)>, Error> {
+        let all = whole(image);
+        let quad = place.quad.unwrap_or(&all);
+        let along = place.zone.map_or([1.0, 0.0], |zone| [zone[1][0] - zone[0][0], zone[1][1] - zone[0][1]]);
+        let Some(mut page) = UprightPage::cut(image, quad, along) else { return Ok(None) };
+        let mut lines = self.find(&page.image, context)?;
+        if place.zone.is_none() {
+            let Some(along) = self.direction(&page.image, &lines, context)? else { return Ok(None) };
+            if along != [1.0, 0.0] {
+                let (from, to) = (page.to_picture([0.0, 0.0]), page.to_picture(along));
+                let Some(turned) = UprightPage::cut(image, quad, [to[0] - from[0], to[1] - from[1]]) else {
+                    return Ok(None);
+                };
+                page = turned;
+                lines = self.find(&page.image, context)?;
+            }
+        }
+        lines.retain(|line| {
+            let middle = page.to_picture(centre(&line.quad));
+            line.size()[1] >= MIN_LINE_PX && !place.zone.is_some_and(|zone| is_inside(middle, zone))
+        });
+        lines.sort_by(|a, b| b.size()[1].total_cmp(&a.size()[1]));
+        lines.truncate(MAX_LINES);
+        lines.sort_by(|a, b| centre(&a.quad)[1].total_cmp(&centre(&b.quad)[1]));
+        let lines: Vec<TextLine> = lines.into_iter().map(running_right).collect();
+        let read = self.read_all(&page.image, &lines, context)?;
+        let text = |(found, read): (&TextLine, Line)| visual::TextLine {
+            text: read.text,
+            confidence: read.confidence,
+            quad: found.quad,
+            characters: read.characters.iter().map(|character| character.probability).collect(),
+        };
+        Ok(Some((page, lines.iter().zip(read).map(text).filter(|line| !line.text.is_empty()).collect())))
+    }
+
+    fn find(&self, image: &Image, context: &Arc<RequestContext>) -> Result<Vec<TextLine>, Error> {
+        self.detector.find(image, SEARCH_SIDE_PX.min(image.width.max(image.height)), context)
+    }
+
+    /// In which of the four directions the text of a picture runs. `None` without text.
+    fn direction(
+        &self,
+        image: &Image,
+        lines: &[TextLine],
+        context: &Arc<RequestContext>,
+    ) -> Result<Option<[f64; 2]>, Error> {
+        let mut longest: Vec<TextLine> = lines.to_vec();
+        longest.sort_by(|a, b| (b.size()[0] / b.size()[1]).total_cmp(&(a.size()[0] / a.size()[1])));
+        longest.truncate(PROBES);
+        let level = longest.iter().filter(|line| is_level(line)).count();
+        let is_upright = 2 * level >= longest.len();
+        longest.retain(|line| is_level(line) == is_upright);
+        if longest.is_empty() {
+            return Ok(None);
+        }
+        let forth: Vec<TextLine> =
+            longest.into_iter().map(if is_upright { running_right } else { running_down }).collect();
+        let back: Vec<TextLine> = forth.iter().map(TextLine::turned).collect();
+        let both: Vec<TextLine> = forth.into_iter().chain(back).collect();
+        let read = self.read_all(image, &both, context)?;
+        let (forth, back) = read.split_at(read.len() / 2);
+        let certainty = |lines: &[Line]| lines.iter().map(|line| line.confidence).sum::<f64>();
+        let sign = if certainty(forth) >= certainty(back) { 1.0 } else { -1.0 };
+        Ok(Some(if is_upright { [sign, 0.0] } else { [0.0, sign] }))
+    }
+
+    /// Reads lines beside each other; the answers come in the order of the lines.
+    fn read_all(&self, image: &Image, lines: &[TextLine], context: &Arc<RequestContext>) -> Result<Vec<Line>, Error> {
+        let next = AtomicUsize::new(0);
+        let read = Mutex::new(vec![Ok(Line::default()); lines.len()]);
+        std::thread::scope(|scope| {
+            for _ in 0..READERS.min(lines.len()) {
+                scope.spawn(|| {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(line) = lines.get(index) else { break };
+                        let answer = self.recogniser.read(image, &line.quad, context);
+                        let failed = answer.is_err();
+                        read.lock().unwrap_or_else(PoisonError::into_inner)[index] = answer;
+                        if failed {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        read.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
+    }
+}
+
+fn is_level(line: &TextLine) -> bool {
+    let [a, b, ..] = line.quad;
+    (b[0] - a[0]).abs() >= (b[1] - a[1]).abs()
+}
+
+fn running_right(line: TextLine) -> TextLine {
+    if line.quad[1][0] >= line.quad[0][0] { line } else { line.turned() }
+}
+
+fn running_down(line: TextLine) -> TextLine {
+    if line.quad[1][1] >= line.quad[0][1] { line } else { line.turned() }
+}
+
+fn centre(quad: &Quad) -> [f64; 2] {
+    let sum = quad.iter().fold([0.0, 0.0], |sum, corner| [sum[0] + corner[0], sum[1] + corner[1]]);
+    sum.map(|sum| sum / 4.0)
+}
+
+/// True for points inside a clockwise convex quadrilateral.
+fn is_inside([x, y]: [f64; 2], quad: &Quad) -> bool {
+    (0..4).all(|corner| {
+        let ([ax, ay], [bx, by]) = (quad[corner], quad[(corner + 1) % 4]);
+        (bx - ax) * (y - ay) - (by - ay) * (x - ax) >= 0.0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_cut_so_that_its_text_runs_to_the_right() {
+        // Four quarters of different brightness; the text runs upwards in the picture.
+        let image = Image::build(200, 100, |rgb| {
+            for (at, pixel) in rgb.chunks_exact_mut(3).enumerate() {
+                let (right, low) = (at % 200 >= 100, at / 200 >= 50);
+                pixel.fill(40 + 50 * u8::from(right) + 100 * u8::from(low));
+            }
+        });
+        let quad = whole(&image);
+        let page = UprightPage::cut(&image, &quad, [0.1, -1.0]).unwrap();
+        assert_eq!((page.image.width, page.image.height), (100, 200));
+        // Upwards is to the right: the top left of the page is the bottom left of the picture.
+        assert_eq!(page.quad[0], [0.0, 100.0]);
+        let at = |x: f64, y: f64| page.to_picture([x, y]).map(f64::round);
+        assert_eq!((at(0.0, 0.0), at(100.0, 0.0), at(100.0, 200.0)), ([0.0, 100.0], [0.0, 0.0], [200.0, 0.0]));
+        let pixel = |x: usize, y: usize| page.image.rgb[3 * (y * 100 + x)];
+        assert_eq!([pixel(10, 10), pixel(90, 10), pixel(10, 190), pixel(90, 190)], [140, 40, 190, 90]);
+        assert!(UprightPage::cut(&image, &[[0.0, 0.0]; 4], [1.0, 0.0]).is_none());
+    }
+
+    #[test]
+    fn an_upright_picture_is_its_own_page() {
+        let image = Image::build(64, 32, |rgb| rgb.fill(7));
+        let page = UprightPage::cut(&image, &whole(&image), [1.0, 0.0]).unwrap();
+        assert!(Arc::ptr_eq(&page.image.rgb, &image.rgb));
+    }
+}
