@@ -288,6 +288,17 @@ fn unproved_characters_stay_and_are_uncertain() {
     assert_eq!(result.mrz.lines, TD3);
     let field = result.mrz.optional_data.unwrap();
     assert_eq!((field.certainty, field.alternatives), (Certainty::Uncertain, vec!["ZE18422GB<<<<<".to_owned()]));
+    // Nor 22 from ZZ at the beginning of a number: 7 and 3 times 33 make 330.
+    let lines = ["I<POL22C3017302<<<<<<<<<<<<<<<", "7910018M2901215POL791001121790", "KOWALSKI<<JAN<<<<<<<<<<<<<<<<<"];
+    let mut read = lines.map(ReadLine::from_text);
+    for (position, doubt) in [(5, 0.07), (6, 0.05)] {
+        read[0].positions[position] =
+            vec![Reading { symbol: '2', probability: 0.93 }, Reading { symbol: 'Z', probability: doubt }];
+    }
+    let result = repair(&read, today()).unwrap();
+    assert!(result.mrz.all_check_digits_valid());
+    let field = result.mrz.document_number.unwrap();
+    assert_eq!((field.certainty, field.alternatives), (Certainty::Uncertain, vec!["ZZC301730".to_owned()]));
 }
 
 #[test]

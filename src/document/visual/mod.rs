@@ -121,6 +121,17 @@ impl<'a> Page<'a> {
         self.known("issuing_state")
     }
 
+    /// True for a date that lost its separators, beside the caption of a number: eight digits in groups, or one of the known days.
+    fn is_date(&self, text: &str) -> bool {
+        let Some(reading) = dates::compact(&text.trim().chars().collect::<Vec<_>>()) else { return false };
+        let known = ["birth_date", "expiry_date", "issue_date"].into_iter().filter_map(|name| self.known(name));
+        text.trim().contains(' ')
+            || reading.day(Tense::Past, self.today).is_some_and(|day| {
+                let day = day.to_string();
+                known.into_iter().any(|known| known == day)
+            })
+    }
+
     /// What the captions of the page say.
     fn by_labels(&self) -> Vec<DocumentField> {
         let labels = self.page_labels();
@@ -344,7 +355,9 @@ impl<'a> Page<'a> {
                 // A name is printed at least as large as its caption.
                 (piece.height >= 0.75 * caption.height).then_some(Value::Text(name))
             }
-            Label::DocumentNumber | Label::PassportNumber => values::document_number(text).map(Value::Text),
+            Label::DocumentNumber | Label::PassportNumber => {
+                values::document_number(text).filter(|_| !self.is_date(text)).map(Value::Text)
+            }
             Label::PersonalNumber => values::personal_number(text).map(Value::Text),
             Label::Sex => {
                 let is_sexo = matches!(caption.kind, PieceKind::Label { is_sexo_alone: true, .. });

@@ -236,6 +236,15 @@ fn captions_and_values_on_one_line() {
 }
 
 #[test]
+fn a_date_beside_the_caption_of_a_number_is_none() {
+    let lines = |number| page(&[(10.0, 10.0, "Document No."), (120.0, 10.0, number)]);
+    let number = |text| read(&lines(text), &mrz(), today()).into_iter().find(|field| field.name == "document_number");
+    assert_eq!(number("1208 1974"), None);
+    assert_eq!(number("12081974"), None);
+    assert_eq!(number("12081975").unwrap().value.as_deref(), Some("12081975"));
+}
+
+#[test]
 fn other_dates_or_the_state_decide_the_order_of_day_and_month() {
     let lines = |expiry| {
         page(&[

@@ -5,7 +5,7 @@
 //! other: their values are equal modulo 10.
 
 use super::super::check_digit::{FILLER, value};
-use super::super::layout::{Alphabet, FieldName, Layout, Span};
+use super::super::layout::{Alphabet, FieldName, Item, Layout, Span};
 use super::super::parse::{self, is_filler_lookalike, is_valid, split_names, text};
 use super::super::states;
 use super::confusions::CONFUSIONS;
@@ -149,6 +149,51 @@ impl Solver {
                 }
                 if let Some(other) = self.suspect(layout, span, position, is_damaged) {
                     self.uncertain.push((item.name, vec![other]));
+                }
+            }
+            self.note_undetectable_pairs(layout, item);
+        }
+    }
+
+    /// Marks a field where the recogniser saw, at two places, the other character of the same confusion, and the check digits are
+    /// right either way: 22 and ZZ beside each other in a document number.
+    fn note_undetectable_pairs(&mut self, layout: &Layout, item: &Item) {
+        // As probable as this against each of the two as read. One misreading makes the same one beside it no surprise, so the
+        // dearer of the two is the price of both.
+        const CLOSE: f64 = 3.5;
+        let span = item.span;
+        let doubts: Vec<(usize, u8)> = (span.start..span.end)
+            .filter_map(|position| {
+                let cell = self.cells.get(span.line)?.get(position)?;
+                let chosen = parse::at(&self.lines, span.line, position);
+                let is_confused = |other: u8| {
+                    CONFUSIONS.iter().any(|confusion| (confusion.read, confusion.printed) == (chosen, other))
+                };
+                let others = cell.others.iter().filter(|(other, cost)| {
+                    chosen == cell.symbol && *cost < CLOSE && item.alphabet.allows(*other) && is_confused(*other)
+                });
+                others.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(other, _)| (position, *other))
+            })
+            .collect();
+        let checks: Vec<_> = layout
+            .checks()
+            .filter(|check| check.covers.iter().any(|covered| covered.contains(span.line, span.start)))
+            .filter(|check| is_valid(check, &self.lines))
+            .collect();
+        if checks.is_empty() {
+            return;
+        }
+        for (index, &(first, other)) in doubts.iter().enumerate() {
+            for &(second, also) in &doubts[index + 1..] {
+                let chosen = |position| parse::at(&self.lines, span.line, position);
+                if also != other || chosen(first) != chosen(second) {
+                    continue;
+                }
+                let mut lines = self.lines.clone();
+                let Some(line) = lines.get_mut(span.line) else { continue };
+                [first, second].into_iter().for_each(|position| line[position] = other);
+                if checks.iter().all(|check| is_valid(check, &lines)) {
+                    self.uncertain.push((item.name, vec![text(span.of(&lines))]));
                 }
             }
         }
