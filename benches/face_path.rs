@@ -16,7 +16,7 @@ use vouch::face::align;
 use vouch::imaging::decode::{DecodeOptions, decode};
 use vouch::inference::RequestContext;
 use vouch::pipeline::picture::{Picture, Search};
-use vouch::pipeline::source::Media;
+use vouch::pipeline::source::{Listener, Media};
 use vouch::pipeline::{Engine, FACE_LONG_SIDE_PX};
 
 fn stages(criterion: &mut Criterion) {
@@ -24,10 +24,11 @@ fn stages(criterion: &mut Criterion) {
     config.models.pack_dir = Some(root().join("models/pack"));
     let engine = Engine::load(&config, 1).expect("the model pack is missing; run `make pack`");
     let context: Arc<RequestContext> = Arc::default();
+    let listener: Arc<Listener> = Arc::new(|_, _| {});
     let file = photo("selfie.jpg");
     let picture = || -> Picture {
         let media = Media { kind: MediaKind::Selfie, data: file.clone(), field: "selfie".into() };
-        engine.picture(media, &context, Arc::new(|_, _| {}))
+        engine.picture(media, &context, &listener)
     };
     let options = DecodeOptions { min_long_side_px: Some(FACE_LONG_SIDE_PX), ..DecodeOptions::default() };
     let found = picture();

@@ -21,7 +21,7 @@ use vouch::inference::RequestContext;
 use vouch::models::manifest::Role;
 use vouch::pipeline::Engine;
 use vouch::pipeline::picture::Picture;
-use vouch::pipeline::source::Media;
+use vouch::pipeline::source::{Listener, Media};
 
 use super::daemon::Measured;
 
@@ -49,7 +49,8 @@ impl InProcess {
     /// A picture from an encoded file.
     pub fn picture(&self, file: impl Into<bytes::Bytes>) -> Picture {
         let media = Media { kind: MediaKind::Selfie, data: file.into(), field: "selfie".into() };
-        self.engine.picture(media, &self.context, Arc::new(|_, _| {}))
+        let listener: Arc<Listener> = Arc::new(|_, _| {});
+        self.engine.picture(media, &self.context, &listener)
     }
 
     /// A picture from pixels; they pass through a lossless file, so that they are decoded as a user's would be.

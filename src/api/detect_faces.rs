@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::face::Face;
 use crate::face::quality::FaceQuality;
 use crate::models::manifest::Role;
-use crate::pipeline::picture::{Found, Picture, Search};
-use crate::pipeline::source::Media;
+use crate::pipeline::picture::{Picture, Search};
+use crate::pipeline::source::{Listener, Media};
 
 /// # Errors
 /// Those of decoding and of the models.
@@ -24,7 +24,8 @@ pub async fn detect_faces(call: Call, request: DetectFacesRequest) -> Result<Det
             let media = Media { kind: MediaKind::Selfie, data: request.image, field: "image".into() };
             call.engine.check_size(&media.data, &media.field)?;
             let place = call.enter(media.data.len() as u64).await?;
-            let picture = call.engine.picture(media, &call.context, Arc::new(|_, _| {}));
+            let deaf: Arc<Listener> = Arc::new(|_, _| {});
+            let picture = call.engine.picture(media, &call.context, &deaf);
             let started = Instant::now();
             let detected = tokio::task::spawn_blocking(move || {
                 // Held until the work has ended, also when the caller has gone before.
@@ -47,7 +48,7 @@ fn response(picture: &Picture) -> Result<DetectFacesResponse, Error> {
     let quality = picture.quality()?;
     let faces = found.faces.faces.iter().enumerate().map(|(index, face)| {
         let quality = quality.filter(|_| index == 0).map(face_quality);
-        face_message(&in_source(face, found), quality)
+        face_message(&found.in_source(face), quality)
     });
     let [width_px, height_px] = found.source_size;
     let mut warnings: Vec<_> = found.faces.warnings(MediaKind::Selfie).into_iter().map(convert::warning).collect();
@@ -64,14 +65,8 @@ fn response(picture: &Picture) -> Result<DetectFacesResponse, Error> {
     })
 }
 
-/// The face in pixels of the source picture: turned back and scaled.
-fn in_source(face: &Face, found: &Found) -> Face {
-    let (back, scale) = (found.faces.rotation.inverse(), found.faces.source_px);
-    let (width, height) = (found.image.width, found.image.height);
-    face.mapped(|point| back.apply_to_point(point, width, height).map(|at| at * scale))
-}
-
-fn face_message(face: &Face, quality: Option<proto::FaceQuality>) -> proto::Face {
+/// A face as a message.
+pub fn face_message(face: &Face, quality: Option<proto::FaceQuality>) -> proto::Face {
     let bounds = &face.bounds;
     proto::Face {
         r#box: Some(proto::Box { x: bounds.x, y: bounds.y, width: bounds.width, height: bounds.height }),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use bytes::Bytes;
 use tonic::Status;
 
 use super::convert;
+use super::detect_faces::face_message;
 use super::proto::{self, ReadDocumentRequest, ReadDocumentResponse};
 use super::request::Call;
 use crate::checks::{self, MediaKind};
@@ -20,11 +20,9 @@ use crate::document::mrz::{Certainty, CheckDigit, Proof, Repaired};
 use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
 use crate::models::manifest::Role;
-use crate::pipeline::document::{Document, DocumentFields, PageField, Parts};
-use crate::pipeline::source::{Listener, Media, News, Source};
-
-/// Most pictures of one document: two sides, each once more under other light.
-const MAX_IMAGES: usize = 4;
+use crate::pipeline::document::{Document, DocumentFields, MAX_PAGES, PageField, Parts};
+use crate::pipeline::picture::Portrait;
+use crate::pipeline::source::{Listener, Media, News};
 
 /// # Errors
 /// Those of decoding and of the models.
@@ -33,8 +31,8 @@ pub async fn read_document(call: Call, request: ReadDocumentRequest) -> Result<R
         .until_deadline(async {
             let parts = parts(&request.parts)?;
             let images = request.images;
-            if images.is_empty() || images.len() > MAX_IMAGES {
-                let reason = format!("there are {} pictures; 1 to {MAX_IMAGES} make a document", images.len());
+            if images.is_empty() || images.len() > MAX_PAGES {
+                let reason = format!("there are {} pictures; 1 to {MAX_PAGES} make a document", images.len());
                 return Err(Error::invalid("images", "IMAGE_COUNT", reason));
             }
             for (index, image) in images.iter().enumerate() {
@@ -42,26 +40,34 @@ pub async fn read_document(call: Call, request: ReadDocumentRequest) -> Result<R
             }
             let place = call.enter(images.iter().map(|image| image.len() as u64).sum()).await?;
             let started = Instant::now();
-            let stages = Arc::new(Mutex::new(vec![BTreeMap::new(); images.len()]));
-            let sources = images.into_iter().enumerate().map(|(index, data)| source(&call, index, data, &stages));
-            let document = call.engine.document(sources.collect(), parts, call.today());
+            let media = images.into_iter().enumerate().map(|(index, data)| Media {
+                kind: if index == 0 { MediaKind::DocumentFront } else { MediaKind::DocumentBack },
+                data,
+                field: format!("images[{index}]"),
+            });
+            let (engine, context, media) = (Arc::clone(&call.engine), Arc::clone(&call.context), media.collect());
+            let today = call.today();
             let read = tokio::task::spawn_blocking(move || {
                 // Held until the work has ended, also when the caller has gone before.
                 let _place = place;
+                let stages = Arc::new(Mutex::new(vec![BTreeMap::new(); MAX_PAGES]));
+                let document = engine.document(media, parts, today, &context, &times(&stages))?;
                 document.read();
-                response(&document, parts)
+                let mut response = response(&document, parts)?;
+                let mut stages = stages.lock().unwrap_or_else(PoisonError::into_inner);
+                for (page, stages) in response.pages.iter_mut().zip(stages.iter_mut()) {
+                    page.stage_ms = std::mem::take(stages).into_iter().collect();
+                }
+                Ok(response)
             });
             let mut response = read
                 .await
                 .unwrap_or_else(|_| Err(Error::internal("reading panicked; its place stands in the journal")))?;
-            let mut stages = stages.lock().unwrap_or_else(PoisonError::into_inner);
-            for (page, stages) in response.pages.iter_mut().zip(stages.iter_mut()) {
-                page.stage_ms = std::mem::take(stages).into_iter().collect();
-            }
             let roles = [
                 (parts.mrz || parts.visual, Role::TextDetector),
                 (parts.mrz, Role::MrzRecogniser),
                 (parts.visual, Role::TextRecogniser),
+                (parts.portrait, Role::FaceDetector),
             ];
             let used: Vec<Role> = roles.into_iter().filter_map(|(used, role)| used.then_some(role)).collect();
             response.models = convert::model_refs(&call.engine.registry, &used);
@@ -75,18 +81,15 @@ pub async fn read_document(call: Call, request: ReadDocumentRequest) -> Result<R
 /// Milliseconds by stage of each page.
 type Stages = Arc<Mutex<Vec<BTreeMap<String, f64>>>>;
 
-/// A picture that notes the time of its stages; one that is run twice counts with both.
-fn source(call: &Call, index: usize, data: Bytes, stages: &Stages) -> Arc<Source> {
-    let kind = if index == 0 { MediaKind::DocumentFront } else { MediaKind::DocumentBack };
+/// Notes the times of stages; one that is run twice counts with both.
+fn times(stages: &Stages) -> Arc<Listener> {
     let stages = Arc::clone(stages);
-    let listener: Arc<Listener> = Arc::new(move |_, news| {
+    Arc::new(move |origin, news| {
         if let News::Stage(stage, took) = news {
             let mut stages = stages.lock().unwrap_or_else(PoisonError::into_inner);
-            *stages[index].entry(stage.as_str().to_owned()).or_default() += convert::milliseconds(took);
+            *stages[origin.page].entry(stage.as_str().to_owned()).or_default() += convert::milliseconds(took);
         }
-    });
-    let media = Media { kind, data, field: format!("images[{index}]") };
-    call.engine.document_source(media, &call.context, &listener)
+    })
 }
 
 /// The parts that a request names; all of them if it names none.
@@ -94,14 +97,15 @@ fn parts(names: &[String]) -> Result<Parts, Error> {
     if names.is_empty() {
         return Ok(Parts::ALL);
     }
-    let mut parts = Parts { mrz: false, barcode: false, visual: false };
+    let mut parts = Parts::NONE;
     for (index, name) in names.iter().enumerate() {
         match name.as_str() {
             "mrz" => parts.mrz = true,
             "barcode" => parts.barcode = true,
             "visual" => parts.visual = true,
+            "portrait" => parts.portrait = true,
             _ => {
-                let reason = "there is no such part; the parts are mrz, barcode and visual";
+                let reason = "there is no such part; the parts are mrz, barcode, visual and portrait";
                 return Err(Error::invalid(format!("parts[{index}]"), "PART_UNKNOWN", reason));
             }
         }
@@ -118,7 +122,8 @@ fn response(document: &Document, parts: Parts) -> Result<ReadDocumentResponse, E
 }
 
 fn page_message(document: &Document, page: usize, parts: Parts) -> Result<proto::DocumentPage, Error> {
-    let [width_px, height_px] = document.source_size(page)?;
+    let source = document.source(page);
+    let [width_px, height_px] = source.decoded()?.source_size;
     let (mrz, barcodes) = (document.mrz(page)?, document.barcodes(page)?);
     let mut warnings = Vec::new();
     let mut warn = |code: &str, message: &str| {
@@ -129,6 +134,10 @@ fn page_message(document: &Document, page: usize, parts: Parts) -> Result<proto:
     }
     if parts.barcode && barcodes.is_empty() {
         warn("BARCODE_NOT_FOUND", "no barcode was found in the picture");
+    }
+    let portrait = document.portrait()?;
+    if parts.portrait && page == 0 && portrait.is_none() {
+        warn("PORTRAIT_NOT_FOUND", "no portrait was found on the document");
     }
     let located = if parts.visual { document.located(page)? } else { None };
     if parts.visual {
@@ -143,7 +152,9 @@ fn page_message(document: &Document, page: usize, parts: Parts) -> Result<proto:
         }
     }
     Ok(proto::DocumentPage {
+        image: source.file(),
         location: located.map(|located| location(located)),
+        portrait: portrait.filter(|(on, _)| *on == page).map(|(_, portrait)| portrait_message(portrait)),
         width_px,
         height_px,
         mrz: mrz.map(|found| found_mrz(found)),
@@ -165,6 +176,14 @@ pub fn location(located: &Located) -> proto::DocumentLocation {
         }
         .into(),
         whole_picture: located.whole_picture,
+    }
+}
+
+/// The portrait as a message.
+pub fn portrait_message(portrait: &Portrait) -> proto::Portrait {
+    proto::Portrait {
+        face: Some(face_message(&portrait.face, None)),
+        further: portrait.further.iter().map(|face| face_message(face, None)).collect(),
     }
 }
 

@@ -12,8 +12,8 @@ use super::convert;
 use super::proto::{self, DocumentPart, VerifyEvent, VerifyRequest, document_part, verify_event};
 use super::read_document;
 use super::request::Call;
-use crate::checks::MediaKind;
 use crate::error::Error;
+use crate::pipeline::source::{News, Origin};
 use crate::pipeline::verify::{self, CheckRequest, Event, Plan};
 
 /// What the caller reads. Dropping it ends the verification.
@@ -97,22 +97,8 @@ fn event(received: Instant, event: verify_event::Event) -> VerifyEvent {
 
 fn message(call: &Call, event: Event) -> verify_event::Event {
     match event {
-        Event::Stage { media, stage, duration } => verify_event::Event::Progress(proto::Progress {
-            stage: stage.as_str().into(),
-            media: convert::media_kind(media).into(),
-            duration_ms: convert::milliseconds(duration),
-        }),
+        Event::News(origin, news) => told(origin, news),
         Event::Warning(warning) => verify_event::Event::Warning(convert::warning(warning)),
-        Event::Located { media, located } => {
-            let location = read_document::location(&located);
-            verify_event::Event::DocumentPart(part(media, document_part::Part::Location(location)))
-        }
-        Event::Mrz { media, found } => {
-            verify_event::Event::DocumentPart(part(media, document_part::Part::Mrz(read_document::found_mrz(&found))))
-        }
-        Event::Barcode { media, read } => {
-            verify_event::Event::DocumentPart(part(media, document_part::Part::Barcode(read_document::barcode(&read))))
-        }
         Event::Fields(fields) => verify_event::Event::DocumentFields(read_document::fields_message(fields)),
         Event::Result(result) => verify_event::Event::Result(convert::check_result(&call.engine, result)),
         Event::Summary { outcome, outcomes } => verify_event::Event::Summary(proto::Summary {
@@ -126,6 +112,19 @@ fn message(call: &Call, event: Event) -> verify_event::Event {
     }
 }
 
-fn part(media: MediaKind, part: document_part::Part) -> DocumentPart {
-    DocumentPart { media: convert::media_kind(media).into(), part: Some(part) }
+fn told(origin: Origin, news: News) -> verify_event::Event {
+    let media = convert::media_kind(origin.media).into();
+    let part = match news {
+        News::Stage(stage, duration) => {
+            let duration_ms = convert::milliseconds(duration);
+            return verify_event::Event::Progress(proto::Progress { stage: stage.as_str().into(), media, duration_ms });
+        }
+        News::Warning(warning) => return verify_event::Event::Warning(convert::warning(warning)),
+        News::Located(located) => document_part::Part::Location(read_document::location(&located)),
+        News::Portrait(portrait) => document_part::Part::Portrait(read_document::portrait_message(&portrait)),
+        News::Mrz(found) => document_part::Part::Mrz(read_document::found_mrz(&found)),
+        News::Barcode(read) => document_part::Part::Barcode(read_document::barcode(&read)),
+    };
+    let page = u32::try_from(origin.page).unwrap_or(u32::MAX);
+    verify_event::Event::DocumentPart(DocumentPart { media, page, part: Some(part) })
 }

@@ -10,12 +10,14 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::Args;
+use image::RgbImage;
 use serde_json::{Value, json};
 
 use super::connect::{self, CallArgs, Failure, Target};
+use super::draw;
 use super::reading::{
     barcode_to_json, barcode_to_text, comparison_to_json, comparison_to_text, field_to_json, field_to_text,
-    location_to_json, location_to_text, mrz_to_json, mrz_to_text, record_to_json,
+    location_to_json, location_to_text, mrz_to_json, mrz_to_text, portrait_to_json, portrait_to_text, record_to_json,
 };
 use super::report::{Paint, exit_code_of, models_to_json, warning_to_json, warning_to_text};
 use crate::api::proto::{Certainty, CheckDigit, DocumentPage, Outcome, ReadDocumentRequest, ReadDocumentResponse};
@@ -28,6 +30,10 @@ pub struct DocumentArgs {
     /// The pictures of one document, such as the front and the back of a card
     #[arg(required = true, num_args = 1..=4, value_name = "IMAGE")]
     images: Vec<PathBuf>,
+    /// Write a copy of the first page with everything found drawn on it: outline green, zone orange, barcodes blue, fields cyan, portrait
+    /// magenta (.png or .jpg); of further pages beside it
+    #[arg(long, value_name = "FILE")]
+    draw: Option<PathBuf>,
     #[command(flatten)]
     pub call: CallArgs,
 }
@@ -58,7 +64,33 @@ pub struct MrzArgs {
 /// # Errors
 /// Any [`Failure`].
 pub async fn document(args: &DocumentArgs, target: &Target) -> Result<u8, Failure> {
-    read(&args.images, &[], args.call.json, target).await
+    let read = read(&args.images, &[], target).await?;
+    let code = print(&read, args.call.json)?;
+    if let Some(path) = &args.draw {
+        draw::save(&drawn(&args.images, &read)?, path)?;
+    }
+    Ok(code)
+}
+
+/// The pages beside each other, with everything that was found on them.
+fn drawn(images: &[PathBuf], read: &ReadDocumentResponse) -> Result<RgbImage, Failure> {
+    let mut pages: Vec<RgbImage> = Vec::new();
+    for (number, page) in (0..).zip(&read.pages) {
+        let Some(path) = usize::try_from(page.image).ok().and_then(|image| images.get(image)) else { continue };
+        let before = read.pages.iter().take(number).filter(|other| other.image == page.image).count();
+        let mut canvas = draw::canvas(path, &connect::read_picture(path)?, before)?;
+        let fields = read.fields.iter().filter(|field| usize::try_from(field.page) == Ok(number));
+        draw::document(&mut canvas, page, fields);
+        pages.push(canvas);
+    }
+    let (width, height) = (pages.iter().map(RgbImage::width).sum(), pages.iter().map(RgbImage::height).max());
+    let mut sheet = RgbImage::new(width, height.unwrap_or(0));
+    let mut left = 0;
+    for page in &pages {
+        image::imageops::replace(&mut sheet, page, left, 0);
+        left += i64::from(page.width());
+    }
+    Ok(sheet)
 }
 
 /// Prints the barcodes of a picture. The exit code is 3 if there is none.
@@ -66,10 +98,10 @@ pub async fn document(args: &DocumentArgs, target: &Target) -> Result<u8, Failur
 /// # Errors
 /// Any [`Failure`].
 pub async fn barcode(args: &BarcodeArgs, target: &Target) -> Result<u8, Failure> {
-    read(std::slice::from_ref(&args.image), &["barcode"], args.call.json, target).await
+    print(&read(std::slice::from_ref(&args.image), &["barcode"], target).await?, args.call.json)
 }
 
-async fn read(images: &[PathBuf], parts: &[&str], json: bool, target: &Target) -> Result<u8, Failure> {
+async fn read(images: &[PathBuf], parts: &[&str], target: &Target) -> Result<ReadDocumentResponse, Failure> {
     let pictures = images.iter().map(|path| connect::read_picture(path)).collect::<Result<Vec<_>, _>>()?;
     let parts = parts.iter().map(|&part| part.to_owned()).collect();
     let request = connect::request(target, ReadDocumentRequest { images: pictures, parts })?;
@@ -79,7 +111,7 @@ async fn read(images: &[PathBuf], parts: &[&str], json: bool, target: &Target) -
         .await
         .map_err(|failure| failure.naming(files))?
         .into_inner();
-    print(&read, json)
+    Ok(read)
 }
 
 /// Prints the fields of the lines. The exit code tells what [`ReadDocumentResponse`] amounts to.
@@ -170,7 +202,9 @@ fn page_to_json(page: &DocumentPage) -> Value {
     json!({
         "width_px": page.width_px,
         "height_px": page.height_px,
+        "image": page.image,
         "location": page.location.as_ref().map(location_to_json),
+        "portrait": page.portrait.as_ref().map(portrait_to_json),
         "mrz": page.mrz.as_ref().map(mrz_to_json),
         "barcodes": page.barcodes.iter().map(barcode_to_json).collect::<Vec<_>>(),
         "warnings": page.warnings.iter().map(warning_to_json).collect::<Vec<_>>(),
@@ -190,13 +224,14 @@ fn to_text(read: &ReadDocumentResponse, paint: Paint) -> String {
             let _ = writeln!(
                 text,
                 "{} {} × {} px, {}",
-                paint.bold(&format!("picture {}", number + 1)),
+                paint.bold(&format!("page {}", number + 1)),
                 page.width_px,
                 page.height_px,
                 stages.join(", ")
             );
         }
         text.extend(page.location.iter().map(|location| location_to_text(location, "", paint)));
+        text.extend(page.portrait.iter().map(|portrait| portrait_to_text(portrait, "", paint)));
         text.extend(page.mrz.iter().map(|mrz| mrz_to_text(mrz, "", paint)));
         text.extend(page.barcodes.iter().map(|barcode| barcode_to_text(barcode, "", paint)));
         for warning in &page.warnings {

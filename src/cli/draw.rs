@@ -1,11 +1,17 @@
-//! Draws detected faces on a picture: box, five landmarks, score and pose, so that a person can judge them by eye.
+//! Draws on a copy of a picture what was found in it, so that a person can judge it by eye: faces with box, five landmarks, score and
+//! pose; documents with outline, zone, barcodes, fields and portrait.
 //!
-//! Called by `faces`. Marks grow with the picture. Leaves out everything that drawing libraries do beyond boxes, dots and a few
+//! Called by `faces` and `document`. Marks grow with the picture. Leaves out everything that drawing libraries do beyond boxes, dots and a few
 //! letters, which is why none is needed.
+
+use std::path::Path;
 
 use image::{Rgb, RgbImage};
 
-use crate::api::proto::{DetectFacesResponse, Face};
+use super::connect::Failure;
+use crate::api::proto::{DetectFacesResponse, DocumentField, DocumentPage, Face, Point};
+use crate::imaging::decode::{DecodeOptions, decode};
+use crate::imaging::pdf::{self, PdfOptions};
 
 /// The main face; the others are drawn in the second colour. Both stand out from skin.
 const MAIN: Rgb<u8> = Rgb([60, 255, 60]);
@@ -15,10 +21,80 @@ const POINTS: [Rgb<u8>; 5] =
     [Rgb([255, 0, 0]), Rgb([0, 90, 255]), Rgb([0, 255, 0]), Rgb([255, 0, 255]), Rgb([0, 255, 255])];
 const BACKGROUND: Rgb<u8> = Rgb([0, 0, 0]);
 
+/// What is drawn on a document.
+const OUTLINE: Rgb<u8> = MAIN;
+const ZONE: Rgb<u8> = OTHER;
+const BARCODE: Rgb<u8> = Rgb([60, 120, 255]);
+const FIELD: Rgb<u8> = Rgb([0, 200, 220]);
+const PORTRAIT: Rgb<u8> = Rgb([255, 0, 200]);
+
+/// A picture as a person sees it, in whose pixels the daemon answers. `page` is that of a PDF file.
+///
+/// # Errors
+/// [`Failure::BadInput`] if it cannot be decoded here.
+pub fn canvas(path: &Path, data: &[u8], page: usize) -> Result<RgbImage, Failure> {
+    let unusable = |reason: String| Failure::BadInput(format!("{} cannot be drawn on: {reason}", path.display()));
+    let picture = if pdf::is_pdf(data) {
+        pdf::render(data, page, &PdfOptions::default(), &|| false).map_err(|error| unusable(error.to_string()))?.image
+    } else {
+        decode(data, &DecodeOptions::default()).map_err(|error| unusable(error.to_string()))?.image
+    };
+    RgbImage::from_raw(picture.width, picture.height, picture.rgb.to_vec())
+        .ok_or_else(|| unusable("its pixels do not fill its size".into()))
+}
+
+/// Writes a picture in the format that the name says.
+///
+/// # Errors
+/// [`Failure::BadInput`] naming the file.
+pub fn save(picture: &RgbImage, path: &Path) -> Result<(), Failure> {
+    picture.save(path).map_err(|error| Failure::BadInput(format!("{}: {error}", path.display())))
+}
+
+/// Draws what was found on a page of a document. `fields` are those of the page.
+pub fn document<'a>(picture: &mut RgbImage, page: &DocumentPage, fields: impl Iterator<Item = &'a DocumentField>) {
+    let unit = unit(picture);
+    for field in fields {
+        outline(picture, &field.quad, FIELD, unit);
+    }
+    for barcode in &page.barcodes {
+        outline(picture, &barcode.quad, BARCODE, 2 * unit);
+    }
+    for face in page.portrait.iter().flat_map(|portrait| portrait.face.iter().chain(&portrait.further)) {
+        let bounds = face.r#box.unwrap_or_default();
+        let (right, bottom) = (bounds.x + bounds.width, bounds.y + bounds.height);
+        let corners = [[bounds.x, bounds.y], [right, bounds.y], [right, bottom], [bounds.x, bottom]];
+        outline(picture, &corners.map(|[x, y]| Point { x, y }), PORTRAIT, 2 * unit);
+    }
+    outline(picture, page.mrz.as_ref().map_or(&[], |mrz| &mrz.quad), ZONE, 2 * unit);
+    outline(picture, page.location.as_ref().map_or(&[], |location| &location.quad), OUTLINE, 3 * unit);
+}
+
+/// Draws the closed line through the corners.
+fn outline(picture: &mut RgbImage, corners: &[Point], colour: Rgb<u8>, width: i64) {
+    for (from, to) in corners.iter().zip(corners.iter().cycle().skip(1)) {
+        let (dx, dy) = (to.x - from.x, to.y - from.y);
+        // Corners may lie far beyond the picture; a line of more steps than this is not drawn.
+        let steps = dx.abs().max(dy.abs()).ceil();
+        if !(0.0..=1e6).contains(&steps) {
+            continue;
+        }
+        for step in 0..=steps as u32 {
+            let share = f64::from(step) / steps.max(1.0);
+            let (x, y) = (pixel(from.x + share * dx), pixel(from.y + share * dy));
+            fill(picture, [x - width / 2, y - width / 2, x + (width + 1) / 2, y + (width + 1) / 2], colour);
+        }
+    }
+}
+
+/// 1 px up to 600 px of the longer side, then in proportion, so that marks are seen when the picture is shrunk to a screen.
+fn unit(picture: &RgbImage) -> i64 {
+    i64::from(picture.width().max(picture.height()) / 600).max(1)
+}
+
 /// Draws all faces of an answer. `picture` has the EXIF orientation applied: the coordinates of the answer are its pixels.
 pub fn faces(picture: &mut RgbImage, found: &DetectFacesResponse) {
-    // 1 px up to 600 px of the longer side, then in proportion, so that marks are seen when the picture is shrunk to a screen.
-    let unit = i64::from(picture.width().max(picture.height()) / 600).max(1);
+    let unit = unit(picture);
     // The main face comes first in the answer and is drawn last, on top.
     for (number, face) in found.faces.iter().enumerate().rev() {
         let colour = if number == 0 { MAIN } else { OTHER };
@@ -161,6 +237,20 @@ mod tests {
         assert_eq!(picture[(50, 71)], MAIN, "bottom edge");
         assert_eq!(picture[(42, 40)], POINTS[4], "last landmark on top");
         assert_eq!(picture[(50, 55)], BACKGROUND, "inside of the box is untouched");
+    }
+
+    #[test]
+    fn an_outline_runs_through_its_corners() {
+        let mut picture = RgbImage::new(100, 80);
+        let quad = [(10.0, 10.0), (90.0, 12.0), (85.0, 70.0), (8.0, 66.0)].map(|(x, y)| Point { x, y }).to_vec();
+        let field = DocumentField { quad, ..DocumentField::default() };
+        document(&mut picture, &DocumentPage::default(), std::iter::once(&field));
+        for corner in [(10, 10), (90, 12), (85, 70), (8, 66), (50, 11)] {
+            assert_eq!(picture[corner], FIELD, "{corner:?}");
+        }
+        assert_eq!(picture[(50, 40)], BACKGROUND);
+        let far = [(f64::NAN, 0.0), (1e12, 5.0), (3.0, f64::INFINITY)].map(|(x, y)| Point { x, y });
+        outline(&mut picture, &far, FIELD, 3);
     }
 
     #[test]

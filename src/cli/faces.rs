@@ -3,17 +3,15 @@
 //! Called by `cli`. The daemon finds the faces; the client decodes the picture only to draw on it, by the operator's wish.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use image::RgbImage;
 use serde_json::{Value, json};
 
 use super::connect::{self, CallArgs, Failure, Target};
 use super::draw;
 use super::report::{Paint, models_to_json, warning_to_json, warning_to_text};
 use crate::api::proto::{DetectFacesRequest, DetectFacesResponse, Face};
-use crate::imaging::decode::{DecodeOptions, decode};
 
 #[derive(Debug, Args)]
 pub struct FacesArgs {
@@ -46,19 +44,11 @@ pub async fn run(args: &FacesArgs, target: &Target) -> Result<u8, Failure> {
     };
     std::io::Write::write_all(&mut out.lock(), text.as_bytes())?;
     if let Some(path) = &args.draw {
-        let mut canvas = upright(&args.image, &picture)?;
+        let mut canvas = draw::canvas(&args.image, &picture, 0)?;
         draw::faces(&mut canvas, &found);
-        canvas.save(path).map_err(|error| Failure::BadInput(format!("{}: {error}", path.display())))?;
+        draw::save(&canvas, path)?;
     }
     Ok(0)
-}
-
-/// The picture as a person sees it, in whose pixels the daemon answers.
-fn upright(path: &Path, data: &[u8]) -> Result<RgbImage, Failure> {
-    let unusable = |reason: String| Failure::BadInput(format!("{} cannot be drawn on: {reason}", path.display()));
-    let picture = decode(data, &DecodeOptions::default()).map_err(|error| unusable(error.to_string()))?.image;
-    RgbImage::from_raw(picture.width, picture.height, picture.rgb.to_vec())
-        .ok_or_else(|| unusable("its pixels do not fill its size".into()))
 }
 
 fn to_json(found: &DetectFacesResponse) -> Value {
@@ -74,7 +64,8 @@ fn to_json(found: &DetectFacesResponse) -> Value {
     })
 }
 
-fn face_to_json(face: &Face) -> Value {
+/// The JSON form of a face.
+pub fn face_to_json(face: &Face) -> Value {
     json!({
         "box": face.r#box.as_ref().map(|b| json!({"x": b.x, "y": b.y, "width": b.width, "height": b.height})),
         "score": face.score,

@@ -7,10 +7,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::faces::face_to_json;
 use super::report::Paint;
 use crate::api::proto::{
     Agreement, Barcode, Certainty, CheckDigit, DocumentField, DocumentLocation, FieldComparison, FieldSource, Mrz,
-    Point, RecordField,
+    Point, Portrait, RecordField,
 };
 
 pub fn source_word(source: FieldSource) -> &'static str {
@@ -82,6 +83,13 @@ pub fn location_to_json(location: &DocumentLocation) -> Value {
     })
 }
 
+pub fn portrait_to_json(portrait: &Portrait) -> Value {
+    json!({
+        "face": portrait.face.as_ref().map(face_to_json),
+        "further": portrait.further.iter().map(face_to_json).collect::<Vec<_>>(),
+    })
+}
+
 pub fn quad_to_json(quad: &[Point]) -> Value {
     quad.iter().map(|point| json!([point.x, point.y])).collect()
 }
@@ -140,6 +148,24 @@ pub fn location_to_text(location: &DocumentLocation, margin: &str, paint: Paint)
     let corners: Vec<String> = location.quad.iter().map(|point| format!("{:.0},{:.0}", point.x, point.y)).collect();
     let place = if location.whole_picture { "the whole picture".to_owned() } else { corners.join(" ") };
     format!("{margin}{} at {place}\n", paint.bold("document"))
+}
+
+/// As [`mrz_to_text`].
+pub fn portrait_to_text(portrait: &Portrait, margin: &str, paint: Paint) -> String {
+    let bounds = portrait.face.as_ref().and_then(|face| face.r#box).unwrap_or_default();
+    let further = match portrait.further.len() {
+        0 => String::new(),
+        1 => ", and once more".to_owned(),
+        more => format!(", and {more} times more"),
+    };
+    format!(
+        "{margin}{} at {:.0},{:.0}, {:.0} × {:.0} px{further}\n",
+        paint.bold("portrait"),
+        bounds.x,
+        bounds.y,
+        bounds.width,
+        bounds.height
+    )
 }
 
 /// As [`mrz_to_text`].

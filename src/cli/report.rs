@@ -148,10 +148,12 @@ pub fn event_to_json(elapsed_ms: Option<f64>, event: &Event) -> Value {
                 Some(Part::Mrz(mrz)) => ("mrz", reading::mrz_to_json(mrz)),
                 Some(Part::Barcode(barcode)) => ("barcode", reading::barcode_to_json(barcode)),
                 Some(Part::Location(location)) => ("location", reading::location_to_json(location)),
+                Some(Part::Portrait(portrait)) => ("portrait", reading::portrait_to_json(portrait)),
                 // A part of a kind that this client does not know yet.
                 None => ("unknown", json!({})),
             };
             object["media"] = json!(media_or_null(part.media()));
+            object["page"] = json!(part.page);
             object["event"] = json!(name);
             object
         }
@@ -231,6 +233,7 @@ fn event_to_text(elapsed_ms: Option<f64>, event: &Event, paint: Paint) -> String
             Some(Part::Mrz(mrz)) => indented(&margin, &reading::mrz_to_text(mrz, "", paint)),
             Some(Part::Barcode(barcode)) => indented(&margin, &reading::barcode_to_text(barcode, "", paint)),
             Some(Part::Location(location)) => indented(&margin, &reading::location_to_text(location, "", paint)),
+            Some(Part::Portrait(portrait)) => indented(&margin, &reading::portrait_to_text(portrait, "", paint)),
             None => String::new(),
         },
         Event::DocumentFields(document) => {

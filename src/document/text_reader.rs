@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::ocr::{Line, Quad, TextDetector, TextLine, TextRecogniser};
+use super::ocr::{Line, Quad, TextDetector, TextLine, TextRecogniser, is_inside};
 use super::visual;
 use crate::error::Error;
 use crate::imaging::Image;
@@ -224,14 +224,6 @@ fn running_down(line: TextLine) -> TextLine {
 fn centre(quad: &Quad) -> [f64; 2] {
     let sum = quad.iter().fold([0.0, 0.0], |sum, corner| [sum[0] + corner[0], sum[1] + corner[1]]);
     sum.map(|sum| sum / 4.0)
-}
-
-/// True for points inside a clockwise convex quadrilateral.
-fn is_inside([x, y]: [f64; 2], quad: &Quad) -> bool {
-    (0..4).all(|corner| {
-        let ([ax, ay], [bx, by]) = (quad[corner], quad[(corner + 1) % 4]);
-        (bx - ax) * (y - ay) - (by - ay) * (x - ax) >= 0.0
-    })
 }
 
 #[cfg(test)]

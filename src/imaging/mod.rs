@@ -15,6 +15,7 @@ use std::sync::Arc;
 pub mod decode;
 pub mod heic;
 pub mod orient;
+pub mod pdf;
 pub mod quality;
 pub mod resize;
 pub mod tensor;

@@ -1,32 +1,32 @@
-//! One document at work: its pictures, what stands in each, and the fields that they give together.
+//! One document at work: its pages, and the fields that they give together.
 //!
 //! Called from blocking threads by `verify` and by `ReadDocument`. As with faces, each result is computed when it is first asked for and
-//! then shared. Machine-readable zones and barcodes need nothing of each other and are read beside each other. Left out: what the
-//! fields of several sources amount to, which is a check's business.
+//! then shared. Machine-readable zones, barcodes and portraits need nothing of each other and are looked for beside each other. Left out:
+//! what the fields of several sources amount to, which is a check's business.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
-use super::source::{News, Source, Stage};
-use crate::checks::{DocumentEvidence, MediaKind};
+use super::page::{DocumentReaders, Page};
+use super::picture::{FaceModels, Picture, Portrait};
+use super::source::{News, Source};
+use crate::checks::{DocumentEvidence, FaceEvidence, FacesInPicture, MediaKind};
 use crate::document::agreement::{Comparison, RecordField, cross_check, record};
-use crate::document::barcode::{self, Effort, Luma, Symbology};
-use crate::document::capture::{self, CaptureWarning};
+use crate::document::barcode::Effort;
+use crate::document::capture::CaptureWarning;
 use crate::document::content::ReadBarcode;
 use crate::document::fields::{self, DocumentField};
-use crate::document::locate::{self, Located};
+use crate::document::locate::Located;
 use crate::document::mrz::Date;
-use crate::document::mrz_reader::{FoundMrz, MrzReader};
-use crate::document::text_reader::{Place, TextReader};
-use crate::document::visual;
+use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
-use crate::imaging::decode::Decoded;
-use crate::imaging::quality::luma;
+use crate::face::age::AgeEstimates;
+use crate::face::embed::Embedding;
+use crate::face::liveness::LivenessScore;
+use crate::face::quality::FaceQuality;
 
-/// After so long no new attempt to find barcodes in a picture is started. The whole ladder of attempts on a large one takes seconds.
-/// One attempt is bounded by the size of the picture alone.
-const BARCODE_BUDGET: Duration = Duration::from_millis(1500);
+/// Most pages of one document: two sides, each once more under other light.
+pub const MAX_PAGES: usize = 4;
 
 /// What to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,40 +35,27 @@ pub struct Parts {
     pub barcode: bool,
     /// What is printed for people.
     pub visual: bool,
+    pub portrait: bool,
 }
 
 impl Parts {
-    pub const ALL: Self = Self { mrz: true, barcode: true, visual: true };
+    pub const ALL: Self = Self { mrz: true, barcode: true, visual: true, portrait: true };
+    pub const NONE: Self = Self { mrz: false, barcode: false, visual: false, portrait: false };
 }
 
-/// The readers of text.
-#[derive(Clone)]
-pub struct DocumentReaders {
-    pub mrz: MrzReader,
-    pub text: TextReader,
-}
-
-/// One picture of a document.
-pub struct Page {
-    source: Arc<Source>,
-    located: OnceLock<Result<Option<Arc<Located>>, Error>>,
-    mrz: OnceLock<Result<Option<Arc<FoundMrz>>, Error>>,
-    barcodes_at_once: OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>,
-    barcodes: OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>,
-}
-
-/// The pictures of one document.
+/// The pages of one document.
 pub struct Document {
-    pages: Vec<Page>,
+    pages: Vec<Arc<Page>>,
+    /// The faces of each page.
+    faces: Vec<Picture>,
+    barcodes: Vec<OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>>,
     parts: Parts,
-    readers: DocumentReaders,
-    /// Decides centuries.
-    today: Date,
+    portrait: OnceLock<Result<Option<(usize, Portrait)>, Error>>,
     coded_fields: OnceLock<Result<Vec<PageField>, Error>>,
     fields: OnceLock<Result<Vec<PageField>, Error>>,
 }
 
-/// A field, and the picture that it was read from, counted from 0.
+/// A field, and the page that it was read from, counted from 0.
 #[derive(Debug, Clone)]
 pub struct PageField {
     pub field: DocumentField,
@@ -95,19 +82,21 @@ impl DocumentFields {
 
 impl Document {
     /// A document of which `parts` will be read; what is not among them counts as not there.
-    pub fn new(sources: Vec<Arc<Source>>, parts: Parts, readers: DocumentReaders, today: Date) -> Self {
-        let page = |source| Page {
-            source,
-            located: OnceLock::new(),
-            mrz: OnceLock::new(),
-            barcodes_at_once: OnceLock::new(),
-            barcodes: OnceLock::new(),
-        };
+    pub fn new(
+        sources: Vec<Arc<Source>>,
+        parts: Parts,
+        readers: &DocumentReaders,
+        face_models: &Arc<FaceModels>,
+        today: Date,
+    ) -> Self {
+        let page = |source| Arc::new(Page::new(source, readers.clone(), parts.mrz, today));
+        let pages: Vec<_> = sources.into_iter().map(page).collect();
         Self {
-            pages: sources.into_iter().map(page).collect(),
+            faces: pages.iter().map(|page| Picture::of_page(page, Arc::clone(face_models))).collect(),
+            barcodes: pages.iter().map(|_| OnceLock::new()).collect(),
+            pages,
             parts,
-            readers,
-            today,
+            portrait: OnceLock::new(),
             coded_fields: OnceLock::new(),
             fields: OnceLock::new(),
         }
@@ -117,13 +106,31 @@ impl Document {
         self.pages.len()
     }
 
-    /// Size of a source picture, EXIF orientation applied.
+    /// The picture that a page comes from.
+    pub fn source(&self, page: usize) -> &Source {
+        &self.pages[page].source
+    }
+
+    /// The portrait and its page: the first that shows one. Sides may have been taken for each other.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if it cannot be decoded.
-    pub fn source_size(&self, page: usize) -> Result<[u32; 2], Error> {
-        let Decoded { source_width, source_height, .. } = self.pages[page].source.decoded()?;
-        Ok([*source_width, *source_height])
+    /// Those of decoding and of the models.
+    pub fn portrait(&self) -> Result<Option<&(usize, Portrait)>, Error> {
+        let search = || {
+            for (page, faces) in self.faces.iter().enumerate().filter(|_| self.parts.portrait) {
+                if let Some(portrait) = faces.portrait()? {
+                    return Ok(Some((page, portrait)));
+                }
+            }
+            Ok(None)
+        };
+        self.portrait.get_or_init(search).as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// The faces of the page with the portrait; without one, of the first page.
+    fn shown(&self) -> Result<&Picture, Error> {
+        let page = self.portrait()?.map_or(0, |(page, _)| *page);
+        self.faces.get(page).ok_or_else(|| Error::internal("a document without pages"))
     }
 
     /// The zone of a page.
@@ -131,38 +138,15 @@ impl Document {
     /// # Errors
     /// Those of decoding and of the models.
     pub fn mrz(&self, page: usize) -> Result<Option<&Arc<FoundMrz>>, Error> {
-        if !self.parts.mrz {
-            return Ok(None);
-        }
-        let Page { source, mrz, .. } = &self.pages[page];
-        let read = mrz.get_or_init(|| {
-            let image = &source.decoded()?.image;
-            let found =
-                source.timed(Stage::Mrz, || self.readers.mrz.read(image, self.today, &source.context))?.map(Arc::new);
-            if let Some(found) = &found {
-                source.tell(News::Mrz(Arc::clone(found)));
-            }
-            Ok(found)
-        });
-        read.as_ref().map(Option::as_ref).map_err(Clone::clone)
+        self.pages[page].mrz()
     }
 
-    /// Where the document lies on a page. Its zone, if there is one, must lie inside.
+    /// Where the document lies on a page.
     ///
     /// # Errors
     /// Those of decoding and of the models.
     pub fn located(&self, page: usize) -> Result<Option<&Arc<Located>>, Error> {
-        let Page { source, located, .. } = &self.pages[page];
-        let find = || {
-            let image = &source.decoded()?.image;
-            let hints: Vec<_> = self.mrz(page)?.map(|found| found.quad).into_iter().collect();
-            let located = source.timed(Stage::Locate, || Ok(locate::locate(image, &hints)))?.map(Arc::new);
-            if let Some(located) = &located {
-                source.tell(News::Located(Arc::clone(located)));
-            }
-            Ok(located)
-        };
-        located.get_or_init(find).as_ref().map(Option::as_ref).map_err(Clone::clone)
+        self.pages[page].located()
     }
 
     /// What a page suffers from; `None` where the document's outline was not found.
@@ -170,8 +154,7 @@ impl Document {
     /// # Errors
     /// Those of decoding and of the models.
     pub fn capture_warnings(&self, page: usize) -> Result<Option<Vec<CaptureWarning>>, Error> {
-        let image = &self.pages[page].source.decoded()?.image;
-        Ok(self.located(page)?.map(|located| capture::assess(image, located)))
+        self.pages[page].capture_warnings()
     }
 
     /// The barcodes that one look at a page shows.
@@ -179,11 +162,7 @@ impl Document {
     /// # Errors
     /// Those of decoding, and the request's end.
     pub fn barcodes_at_once(&self, page: usize) -> Result<&[Arc<ReadBarcode>], Error> {
-        if !self.parts.barcode {
-            return Ok(&[]);
-        }
-        let Page { source, barcodes_at_once, .. } = &self.pages[page];
-        barcodes_at_once.get_or_init(|| read_barcodes(source, Effort::Once)).as_deref().map_err(Clone::clone)
+        if self.parts.barcode { self.pages[page].barcodes_at_once() } else { Ok(&[]) }
     }
 
     /// The barcodes of a page. Where one look shows none, the page is searched with every attempt there is, unless the document has
@@ -192,18 +171,17 @@ impl Document {
     /// # Errors
     /// Those of decoding and of the models.
     pub fn barcodes(&self, page: usize) -> Result<&[Arc<ReadBarcode>], Error> {
-        let barcodes = &self.pages[page].barcodes;
         let search = || {
             let source = &self.pages[page].source;
             let read = if !self.parts.barcode || self.has_told()? {
                 self.barcodes_at_once(page)?.to_vec()
             } else {
-                read_barcodes(source, Effort::Full)?
+                self.pages[page].read_barcodes(Effort::Full)?
             };
             read.iter().for_each(|barcode| source.tell(News::Barcode(Arc::clone(barcode))));
             Ok(read)
         };
-        barcodes.get_or_init(search).as_deref().map_err(Clone::clone)
+        self.barcodes[page].get_or_init(search).as_deref().map_err(Clone::clone)
     }
 
     /// True if the quick looks at all pages gave what a document has to tell. Asked in an order that does not depend on which is done first.
@@ -254,7 +232,7 @@ impl Document {
             let known = &known;
             let read: Vec<Result<Vec<DocumentField>, Error>> = std::thread::scope(|scope| {
                 let pages: Vec<_> =
-                    (0..self.pages.len()).map(|page| scope.spawn(move || self.visual(page, known))).collect();
+                    self.pages.iter().map(|page| scope.spawn(move || page.visual_fields(known))).collect();
                 pages.into_iter().map(|page| page.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
             });
             for (page, fields) in read.into_iter().enumerate() {
@@ -266,22 +244,6 @@ impl Document {
         self.fields.get_or_init(gather).as_deref().map_err(Clone::clone)
     }
 
-    /// The fields of a page's visual zone, in pixels of the source picture.
-    fn visual(&self, page: usize, known: &[DocumentField]) -> Result<Vec<DocumentField>, Error> {
-        let source = &self.pages[page].source;
-        let Decoded { image, scale, .. } = source.decoded()?;
-        let located = self.located(page)?;
-        let place =
-            Place { quad: located.map(|located| &located.quad), zone: self.mrz(page)?.map(|found| &found.quad) };
-        let read = source.timed(Stage::Text, || self.readers.text.read(image, &place, &source.context))?;
-        let Some((upright, lines)) = read else { return Ok(Vec::new()) };
-        let mut fields = visual::read(&lines, known, self.today);
-        for corner in fields.iter_mut().flat_map(|field| field.quad.iter_mut().flatten()) {
-            *corner = upright.to_picture(*corner).map(|at| at / scale);
-        }
-        Ok(fields)
-    }
-
     /// Does the whole work, each page and each part on a thread of its own. Errors are told by whoever asks for the results.
     pub fn read(&self) {
         std::thread::scope(|scope| {
@@ -289,6 +251,7 @@ impl Document {
                 scope.spawn(move || drop(self.barcodes_at_once(page)));
                 scope.spawn(move || drop(self.mrz(page)));
             }
+            scope.spawn(|| drop(self.portrait()));
         });
         std::thread::scope(|scope| {
             for page in 0..self.pages.len() {
@@ -326,29 +289,34 @@ impl DocumentEvidence for Document {
     }
 }
 
+/// The portrait as one side of a match.
+impl FaceEvidence for Document {
+    fn kind(&self) -> MediaKind {
+        self.shown().map_or(MediaKind::DocumentFront, FaceEvidence::kind)
+    }
+
+    fn faces(&self) -> Result<&FacesInPicture, Error> {
+        self.shown()?.faces()
+    }
+
+    fn quality(&self) -> Result<Option<FaceQuality>, Error> {
+        self.shown()?.quality()
+    }
+
+    fn embedding(&self) -> Result<Option<&Embedding>, Error> {
+        self.shown()?.embedding()
+    }
+
+    fn liveness(&self) -> Result<Option<LivenessScore>, Error> {
+        self.shown()?.liveness()
+    }
+
+    fn ages(&self) -> Result<Option<AgeEstimates>, Error> {
+        self.shown()?.ages()
+    }
+}
+
 /// Many cards carry a bar code of a line beside the symbol that says something: finding that one is no reason to stop.
 fn tells_something(barcodes: &[Arc<ReadBarcode>]) -> bool {
     barcodes.iter().any(|barcode| barcode.symbol.symbology.corrects_errors() && barcode.symbol.agreed)
-}
-
-fn read_barcodes(source: &Source, effort: Effort) -> Result<Vec<Arc<ReadBarcode>>, Error> {
-    let image = &source.decoded()?.image;
-    let read = source.timed(Stage::Barcode, || {
-        let end = Instant::now() + BARCODE_BUDGET;
-        let is_over = || {
-            let now = Instant::now();
-            now >= end || source.context.check(now).is_err()
-        };
-        let Some(picture) = Luma::new(image.width, image.height, luma(image)) else {
-            return Err(Error::internal("a decoded picture has sides that the barcode reader does not take"));
-        };
-        let until = Symbology::DOCUMENT.into_iter().filter(|kind| kind.corrects_errors()).collect();
-        let request = barcode::Request { until, effort, ..barcode::Request::default() };
-        let symbols =
-            barcode::read(&picture, &request, &is_over).map_err(|error| Error::internal(error.to_string()))?;
-        source.context.check(Instant::now())?;
-        Ok(symbols)
-    })?;
-    let read: Vec<_> = barcode::join_parts(read).into_iter().filter_map(ReadBarcode::of).map(Arc::new).collect();
-    Ok(read)
 }

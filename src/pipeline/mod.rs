@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod document;
+pub mod page;
 pub mod picture;
 pub mod source;
 pub mod verify;
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use admission::{Admission, AdmissionLimits};
-use document::{Document, DocumentReaders, Parts};
+use document::{Document, Parts};
+use page::DocumentReaders;
 use picture::{FaceModels, Picture};
 use source::{Listener, Media, Source};
 
@@ -32,7 +34,7 @@ use crate::face::detect::FaceDetector;
 use crate::face::embed::FaceEmbedder;
 use crate::face::landmarks::FaceLandmarks;
 use crate::face::liveness::PassiveLiveness;
-use crate::imaging::decode::DecodeOptions;
+use crate::imaging::pdf::PdfOptions;
 use crate::inference::RequestContext;
 use crate::inference::registry::{InferenceSettings, Registry, RegistryError};
 use crate::models;
@@ -56,6 +58,18 @@ pub struct MediaLimits {
     pub max_image_bytes: usize,
     /// Width × height.
     pub max_pixels: u64,
+}
+
+impl MediaLimits {
+    fn pdf(&self) -> PdfOptions {
+        let options = PdfOptions::default();
+        PdfOptions {
+            max_bytes: self.max_image_bytes as u64,
+            max_pages: document::MAX_PAGES,
+            max_pixels: self.max_pixels.min(options.max_pixels),
+            ..options
+        }
+    }
 }
 
 /// Long side that face models profit from: a face a tenth as wide still has 160 pixels. JPEGs are decoded at half, a quarter or an eighth of their size as
@@ -188,37 +202,25 @@ impl Engine {
     }
 
     /// Puts a picture to work in which faces are all that is looked for.
-    pub fn picture(&self, media: Media, context: &Arc<RequestContext>, listener: Arc<Listener>) -> Picture {
-        let options = DecodeOptions { min_long_side_px: Some(FACE_LONG_SIDE_PX), ..self.decode_options() };
-        self.picture_of(&Source::new(media, options, context, &listener))
+    pub fn picture(&self, media: Media, context: &Arc<RequestContext>, listener: &Arc<Listener>) -> Picture {
+        let source = Source::of_face(media, self.limits, FACE_LONG_SIDE_PX, context, listener);
+        Picture::new(source, Arc::clone(&self.face_models))
     }
 
-    /// Looks for faces in a picture that is at work already.
-    pub fn picture_of(&self, source: &Arc<Source>) -> Picture {
-        Picture::new(Arc::clone(source), Arc::clone(&self.face_models))
-    }
-
-    /// Puts a picture of a document to work. It is decoded in full, since an MRZ or a barcode may be a small part of it.
-    pub fn document_source(
+    /// Puts the pictures of a document to work. Counting the pages of a PDF file takes milliseconds: to be called from a blocking thread.
+    ///
+    /// # Errors
+    /// Those of [`Source::of_document`].
+    pub fn document(
         &self,
-        media: Media,
+        media: Vec<Media>,
+        parts: Parts,
+        today: Date,
         context: &Arc<RequestContext>,
         listener: &Arc<Listener>,
-    ) -> Arc<Source> {
-        Source::new(media, self.decode_options(), context, listener)
-    }
-
-    /// Puts the pictures of a document together.
-    pub fn document(&self, sources: Vec<Arc<Source>>, parts: Parts, today: Date) -> Document {
-        Document::new(sources, parts, self.document_readers.clone(), today)
-    }
-
-    fn decode_options(&self) -> DecodeOptions {
-        DecodeOptions {
-            max_bytes: self.limits.max_image_bytes as u64,
-            max_pixels: self.limits.max_pixels,
-            ..DecodeOptions::default()
-        }
+    ) -> Result<Document, Error> {
+        let sources = Source::of_document(media, self.limits, context, listener)?;
+        Ok(Document::new(sources, parts, &self.document_readers, &self.face_models, today))
     }
 
     /// Refuses a picture that is too large to be looked at, before it waits for its turn.

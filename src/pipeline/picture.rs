@@ -5,7 +5,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::source::{News, Source, Stage};
+use super::page::Page;
+use super::source::{News, Pixels, Source, Stage};
 use crate::checks::{FaceEvidence, FacesInPicture, MediaKind};
 use crate::error::Error;
 use crate::face::Face;
@@ -16,7 +17,6 @@ use crate::face::landmarks::FaceLandmarks;
 use crate::face::liveness::{LivenessScore, PassiveLiveness};
 use crate::face::quality::{FaceQuality, measure};
 use crate::imaging::Image;
-use crate::imaging::decode::Decoded;
 
 /// The models that look at faces.
 #[derive(Clone)]
@@ -31,6 +31,8 @@ pub struct FaceModels {
 /// A picture in which faces are looked for.
 pub struct Picture {
     source: Arc<Source>,
+    /// For a page of a document, the outline of which tells whose face is the portrait.
+    page: Option<Arc<Page>>,
     models: Arc<FaceModels>,
     found: OnceLock<Result<Found, Error>>,
     quality: OnceLock<Result<Option<FaceQuality>, Error>>,
@@ -48,6 +50,31 @@ pub struct Found {
     pub source_size: [u32; 2],
 }
 
+/// The portrait of a document.
+#[derive(Debug, Clone)]
+pub struct Portrait {
+    /// In pixels of the source picture, EXIF orientation applied.
+    pub face: Face,
+    /// Further faces on the page, in the same pixels: a second, smaller or paler image of the portrait.
+    pub further: Vec<Face>,
+}
+
+impl Found {
+    /// A face in pixels of the source picture: turned back and scaled.
+    pub fn in_source(&self, face: &Face) -> Face {
+        let (back, scale) = (self.faces.rotation.inverse(), self.faces.source_px);
+        face.mapped(|point| back.apply_to_point(point, self.image.width, self.image.height).map(|at| at * scale))
+    }
+
+    fn portrait(&self) -> Option<Portrait> {
+        let (face, further) = self.faces.faces.split_first()?;
+        Some(Portrait {
+            face: self.in_source(face),
+            further: further.iter().map(|face| self.in_source(face)).collect(),
+        })
+    }
+}
+
 /// How closely to look for faces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Search {
@@ -59,8 +86,18 @@ pub enum Search {
 
 impl Picture {
     pub fn new(source: Arc<Source>, models: Arc<FaceModels>) -> Self {
+        Self::with_page(source, None, models)
+    }
+
+    /// The faces on a page of a document. Those beside the document, such as its holder's, are none of them.
+    pub fn of_page(page: &Arc<Page>, models: Arc<FaceModels>) -> Self {
+        Self::with_page(Arc::clone(&page.source), Some(Arc::clone(page)), models)
+    }
+
+    fn with_page(source: Arc<Source>, page: Option<Arc<Page>>, models: Arc<FaceModels>) -> Self {
         Self {
             source,
+            page,
             models,
             found: OnceLock::new(),
             quality: OnceLock::new(),
@@ -78,20 +115,37 @@ impl Picture {
         self.found.get_or_init(|| self.find(search)).as_ref().map_err(Clone::clone)
     }
 
+    /// The portrait, if this is a page of a document that shows one.
+    ///
+    /// # Errors
+    /// Those of [`found`](Self::found).
+    pub fn portrait(&self) -> Result<Option<Portrait>, Error> {
+        Ok(self.found(Search::MainFace)?.portrait())
+    }
+
     fn find(&self, search: Search) -> Result<Found, Error> {
-        let Decoded { image, source_width, source_height, scale, .. } = self.source.decoded()?;
+        let &Pixels { ref image, scale, source_size } = self.source.decoded()?;
         let (detector, context) = (&self.models.detector, &self.source.context);
         let FoundFaces { faces, rotation, image } = self.source.timed(Stage::Detect, || match search {
             Search::MainFace => detector.find(image, context),
             Search::AllFaces => detector.find_all(image, context),
         })?;
-        let found = Found {
-            image,
-            faces: FacesInPicture { faces, rotation, source_px: 1.0 / scale },
-            source_size: [*source_width, *source_height],
-        };
-        for warning in found.faces.warnings(self.source.kind()) {
-            self.source.tell(News::Warning(warning));
+        // What a page of a document lacks, another page may have: the checks tell it.
+        let mut found = Found { image, faces: FacesInPicture { faces, rotation, source_px: 1.0 / scale }, source_size };
+        if let Some(page) = &self.page {
+            if let Some(located) = page.located()? {
+                let (all, centre) = (std::mem::take(&mut found.faces.faces), |face: &Face| {
+                    found.in_source(face).bounds.centre().map(|at| at * scale)
+                });
+                found.faces.faces = all.into_iter().filter(|face| located.contains(centre(face))).collect();
+            }
+            if let Some(portrait) = found.portrait() {
+                self.source.tell(News::Portrait(Arc::new(portrait)));
+            }
+        } else {
+            for warning in found.faces.warnings(self.source.kind()) {
+                self.source.tell(News::Warning(warning));
+            }
         }
         Ok(found)
     }

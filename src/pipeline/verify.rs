@@ -14,16 +14,13 @@ use super::Engine;
 use super::admission::Place;
 use super::document::{Document, DocumentFields, Parts};
 use super::picture::Picture;
-use super::source::{Listener, Media, News, Stage};
+use super::source::{Listener, Media, News, Origin};
 use crate::checks::{
     self, Check, DocumentEvidence, Evidence, FaceEvidence, Finding, MediaKind, Outcome, Terms, Warning,
 };
 use crate::document::agreement::{ClaimError, claim, claimable};
-use crate::document::content::ReadBarcode;
 use crate::document::fields::DocumentField;
-use crate::document::locate::Located;
 use crate::document::mrz::Date;
-use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
 use crate::inference::RequestContext;
 
@@ -39,25 +36,10 @@ pub struct CheckRequest {
 /// What is known, when it is known.
 #[derive(Debug, Clone)]
 pub enum Event {
-    Stage {
-        media: MediaKind,
-        stage: Stage,
-        duration: Duration,
-    },
-    /// Of a picture as a whole; the results of the checks concerned repeat it.
+    /// Of a picture. Its warnings are repeated by the results of the checks concerned.
+    News(Origin, News),
+    /// Of the request as a whole.
     Warning(Warning),
-    Located {
-        media: MediaKind,
-        located: Arc<Located>,
-    },
-    Mrz {
-        media: MediaKind,
-        found: Arc<FoundMrz>,
-    },
-    Barcode {
-        media: MediaKind,
-        read: Arc<ReadBarcode>,
-    },
     /// Every field of the document, and what they amount to.
     Fields(DocumentFields),
     Result(CheckResult),
@@ -232,17 +214,18 @@ pub async fn run(
     let listener: Arc<Listener> = {
         let events = events.clone();
         // A failed send means that the caller has gone; the work then ends by its context.
-        Arc::new(move |media, news| {
-            let _ = events.send(match news {
-                News::Stage(stage, duration) => Event::Stage { media, stage, duration },
-                News::Warning(warning) => Event::Warning(warning),
-                News::Located(located) => Event::Located { media, located },
-                News::Mrz(found) => Event::Mrz { media, found },
-                News::Barcode(read) => Event::Barcode { media, read },
-            });
+        Arc::new(move |origin, news| {
+            let _ = events.send(Event::News(origin, news));
         })
     };
-    let subject = Arc::new(Subject::new(engine, plan.media, plan.claims, plan.today, context, &listener));
+    let reads_document = plan.checks.iter().any(|(check, _)| check.reads_document());
+    let subject = {
+        let (engine, context, media) = (Arc::clone(engine), Arc::clone(context), plan.media);
+        let parts = if reads_document { Parts::ALL } else { Parts { portrait: true, ..Parts::NONE } };
+        let put_to_work = move || Subject::new(&engine, media, parts, plan.claims, plan.today, &context, &listener);
+        let subject = tokio::task::spawn_blocking(put_to_work).await;
+        Arc::new(subject.map_err(|_| Error::internal("opening the files panicked; its place stands in the journal"))??)
+    };
     // Given back when the last thread is done, which may be after the caller has gone.
     let place = Arc::new(place);
     let mut tasks: JoinSet<Result<Option<CheckResult>, Error>> = JoinSet::new();
@@ -262,7 +245,7 @@ pub async fn run(
         // The two sides of a match are independent: the one that the other checks do not look at anyway starts beside them.
         prepare(|subject, _| drop(subject.other_side().map(FaceEvidence::embedding)));
     }
-    if plan.checks.iter().any(|(check, _)| check.reads_document()) {
+    if reads_document {
         prepare(|subject, events| {
             let Some(document) = &subject.document else { return };
             document.read();
@@ -316,24 +299,26 @@ impl Subject {
     fn new(
         engine: &Arc<Engine>,
         media: Vec<Media>,
+        parts: Parts,
         claims: Vec<DocumentField>,
         today: Date,
         context: &Arc<RequestContext>,
         listener: &Arc<Listener>,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let (mut sides, faces): (Vec<_>, Vec<_>) = media.into_iter().partition(|media| media.kind.is_document());
         // The front first, in whichever order they came.
         sides.sort_by_key(|media| media.kind);
-        let mut faces: Vec<Picture> =
-            faces.into_iter().map(|media| engine.picture(media, context, Arc::clone(listener))).collect();
-        let sides: Vec<_> = sides.into_iter().map(|media| engine.document_source(media, context, listener)).collect();
-        let front = sides.iter().find(|side| side.kind() == MediaKind::DocumentFront);
-        faces.extend(front.map(|front| engine.picture_of(front)));
-        let document = (!sides.is_empty()).then(|| engine.document(sides, Parts::ALL, today));
-        Self { faces, document, claims, today }
+        let document =
+            if sides.is_empty() { None } else { Some(engine.document(sides, parts, today, context, listener)?) };
+        let faces = faces.into_iter().map(|media| engine.picture(media, context, listener)).collect();
+        Ok(Self { faces, document, claims, today })
     }
 
     fn face(&self, kind: MediaKind) -> Option<&dyn FaceEvidence> {
+        if kind.is_document() {
+            let document = self.document.as_ref()?;
+            return document.media().contains(&kind).then_some(document as _);
+        }
         self.faces.iter().find(|picture| picture.kind() == kind).map(|picture| picture as _)
     }
 
@@ -345,7 +330,7 @@ impl Subject {
     /// A reference that is not looked at.
     fn not_used(&self) -> Option<Warning> {
         self.face(MediaKind::Reference)?;
-        let message = match self.other_side()?.kind() {
+        let message = match OTHER_SIDES.into_iter().find(|&kind| self.face(kind).is_some())? {
             MediaKind::Reference => return None,
             MediaKind::Portrait => "there is a portrait too, which is matched instead",
             _ => "there is a document too, whose portrait is matched instead",

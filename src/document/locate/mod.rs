@@ -19,6 +19,7 @@ mod whole;
 
 pub use quads::{FEATURES, Features, Hypothesis};
 
+use super::ocr::is_inside;
 use crate::imaging::Image;
 use crate::imaging::resize::resize;
 
@@ -81,6 +82,17 @@ pub struct Located {
     pub cut_off: bool,
     /// The picture is itself a flat, cropped document: `quad` is the border of the picture.
     pub whole_picture: bool,
+}
+
+impl Located {
+    /// True for a point of the picture that lies on the document, or beside it by less than the corners may be wrong.
+    pub fn contains(&self, point: [f64; 2]) -> bool {
+        /// Of the distance of a corner from the centre.
+        const MARGIN: f64 = 1.05;
+        let centre = self.quad.iter().fold([0.0, 0.0], |sum, [x, y]| [sum[0] + x / 4.0, sum[1] + y / 4.0]);
+        let widened = |[x, y]: [f64; 2]| [centre[0] + MARGIN * (x - centre[0]), centre[1] + MARGIN * (y - centre[1])];
+        is_inside(point, &self.quad.map(widened))
+    }
 }
 
 /// Every quadrilateral of a picture that was judged, in pixel areas of the small picture that it was found in, and the size of that

@@ -43,3 +43,11 @@ fn quad_size(quad: &Quad) -> [f64; 2] {
     let side = |from: usize, to: usize| (quad[to][0] - quad[from][0]).hypot(quad[to][1] - quad[from][1]);
     [(side(0, 1) + side(3, 2)) / 2.0, (side(0, 3) + side(1, 2)) / 2.0]
 }
+
+/// True for points inside of a convex quadrilateral whose corners run clockwise.
+pub fn is_inside([x, y]: [f64; 2], quad: &Quad) -> bool {
+    (0..4).all(|corner| {
+        let ([ax, ay], [bx, by]) = (quad[corner], quad[(corner + 1) % 4]);
+        (bx - ax) * (y - ay) - (by - ay) * (x - ax) >= 0.0
+    })
+}

@@ -138,7 +138,7 @@ pub enum PdfError {
     /// Its cost cannot be told before it is spent.
     #[error("the PDF file uses a kind of compression that is not accepted")]
     Unsupported,
-    #[error("the PDF file has no such page, or the page is blank")]
+    #[error("the PDF file has no such page")]
     Empty,
     #[error("the PDF file has more than {allowed} pages")]
     TooManyPages { allowed: usize },
@@ -182,7 +182,7 @@ pub fn page_count(bytes: &[u8], options: &PdfOptions, deadline: Deadline<'_>) ->
 /// Renders one page, counted from 0, upright and over white.
 ///
 /// # Errors
-/// See [`PdfError`]; [`PdfError::Empty`] if there is no such page or nothing is seen on it. A picture on the page that cannot be
+/// See [`PdfError`]; [`PdfError::Empty`] if there is no such page. A blank page gives a white picture. A picture on the page that cannot be
 /// decoded makes the file damaged.
 pub fn render(
     bytes: &[u8],
@@ -285,9 +285,6 @@ fn draw(pdf: &Pdf, page: &Page<'_>, options: &PdfOptions, deadline: Deadline<'_>
             rgb.copy_from_slice(&[pixel.r, pixel.g, pixel.b]);
         }
     });
-    if image.rgb.iter().all(|value| *value == 255) {
-        return Err(PdfError::Empty);
-    }
     Ok(RenderedPage { image, dpi: scale.0.max(scale.1) * POINTS_PER_INCH, page_count: pdf.pages().len(), is_scan })
 }
 

@@ -1,0 +1,159 @@
+//! One page of a document at work: what stands on it and where.
+//!
+//! Called by [`document`](super::document), which brings pages together, and by [`picture`](super::picture), which looks for the portrait
+//! inside of the document's outline. Each result is computed when it is first asked for and then shared. Left out: what one page tells
+//! about another.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::source::{News, Pixels, Source, Stage};
+use crate::document::barcode::{self, Effort, Luma, Symbology};
+use crate::document::capture::{self, CaptureWarning};
+use crate::document::content::ReadBarcode;
+use crate::document::fields::DocumentField;
+use crate::document::locate::{self, Located};
+use crate::document::mrz::Date;
+use crate::document::mrz_reader::{FoundMrz, MrzReader};
+use crate::document::text_reader::{Place, TextReader};
+use crate::document::visual;
+use crate::error::Error;
+use crate::imaging::quality::luma;
+
+/// After so long no new attempt to find barcodes in a picture is started. The whole ladder of attempts on a large one takes seconds.
+/// One attempt is bounded by the size of the picture alone.
+const BARCODE_BUDGET: Duration = Duration::from_millis(1500);
+
+/// The readers of text.
+#[derive(Clone)]
+pub struct DocumentReaders {
+    pub mrz: MrzReader,
+    pub text: TextReader,
+}
+
+/// One page of a document.
+pub struct Page {
+    pub source: Arc<Source>,
+    readers: DocumentReaders,
+    reads_mrz: bool,
+    /// Decides centuries.
+    today: Date,
+    mrz: OnceLock<Result<Option<Arc<FoundMrz>>, Error>>,
+    located: OnceLock<Result<Option<Arc<Located>>, Error>>,
+    barcodes_at_once: OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>,
+}
+
+impl Page {
+    /// A page whose machine-readable zone counts as not there if `reads_mrz` is false.
+    pub fn new(source: Arc<Source>, readers: DocumentReaders, reads_mrz: bool, today: Date) -> Self {
+        Self {
+            source,
+            readers,
+            reads_mrz,
+            today,
+            mrz: OnceLock::new(),
+            located: OnceLock::new(),
+            barcodes_at_once: OnceLock::new(),
+        }
+    }
+
+    /// The machine-readable zone.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn mrz(&self) -> Result<Option<&Arc<FoundMrz>>, Error> {
+        if !self.reads_mrz {
+            return Ok(None);
+        }
+        let source = &self.source;
+        let read = self.mrz.get_or_init(|| {
+            let image = &source.decoded()?.image;
+            let found =
+                source.timed(Stage::Mrz, || self.readers.mrz.read(image, self.today, &source.context))?.map(Arc::new);
+            if let Some(found) = &found {
+                source.tell(News::Mrz(Arc::clone(found)));
+            }
+            Ok(found)
+        });
+        read.as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// Where the document lies. Its zone, if there is one, must lie inside.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn located(&self) -> Result<Option<&Arc<Located>>, Error> {
+        let source = &self.source;
+        let find = || {
+            let image = &source.decoded()?.image;
+            let hints: Vec<_> = self.mrz()?.map(|found| found.quad).into_iter().collect();
+            let located = source.timed(Stage::Locate, || Ok(locate::locate(image, &hints)))?.map(Arc::new);
+            if let Some(located) = &located {
+                source.tell(News::Located(Arc::clone(located)));
+            }
+            Ok(located)
+        };
+        self.located.get_or_init(find).as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// What the page suffers from; `None` where the document's outline was not found.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn capture_warnings(&self) -> Result<Option<Vec<CaptureWarning>>, Error> {
+        let image = &self.source.decoded()?.image;
+        Ok(self.located()?.map(|located| capture::assess(image, located)))
+    }
+
+    /// The barcodes that one look shows.
+    ///
+    /// # Errors
+    /// Those of decoding, and the request's end.
+    pub fn barcodes_at_once(&self) -> Result<&[Arc<ReadBarcode>], Error> {
+        self.barcodes_at_once.get_or_init(|| self.read_barcodes(Effort::Once)).as_deref().map_err(Clone::clone)
+    }
+
+    /// Looks for barcodes.
+    ///
+    /// # Errors
+    /// Those of decoding, and the request's end.
+    pub fn read_barcodes(&self, effort: Effort) -> Result<Vec<Arc<ReadBarcode>>, Error> {
+        let source = &self.source;
+        let image = &source.decoded()?.image;
+        let read = source.timed(Stage::Barcode, || {
+            let end = Instant::now() + BARCODE_BUDGET;
+            let is_over = || {
+                let now = Instant::now();
+                now >= end || source.context.check(now).is_err()
+            };
+            let Some(picture) = Luma::new(image.width, image.height, luma(image)) else {
+                return Err(Error::internal("a decoded picture has sides that the barcode reader does not take"));
+            };
+            let until = Symbology::DOCUMENT.into_iter().filter(|kind| kind.corrects_errors()).collect();
+            let request = barcode::Request { until, effort, ..barcode::Request::default() };
+            let symbols =
+                barcode::read(&picture, &request, &is_over).map_err(|error| Error::internal(error.to_string()))?;
+            source.context.check(Instant::now())?;
+            Ok(symbols)
+        })?;
+        Ok(barcode::join_parts(read).into_iter().filter_map(ReadBarcode::of).map(Arc::new).collect())
+    }
+
+    /// The fields of the visual zone, in pixels of the source picture. `known` is what the document has proved elsewhere.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn visual_fields(&self, known: &[DocumentField]) -> Result<Vec<DocumentField>, Error> {
+        let source = &self.source;
+        let Pixels { image, scale, .. } = source.decoded()?;
+        let located = self.located()?;
+        let place = Place { quad: located.map(|located| &located.quad), zone: self.mrz()?.map(|found| &found.quad) };
+        let read = source.timed(Stage::Text, || self.readers.text.read(image, &place, &source.context))?;
+        let Some((upright, lines)) = read else { return Ok(Vec::new()) };
+        let mut fields = visual::read(&lines, known, self.today);
+        for corner in fields.iter_mut().flat_map(|field| field.quad.iter_mut().flatten()) {
+            *corner = upright.to_picture(*corner).map(|at| at / scale);
+        }
+        Ok(fields)
+    }
+}
