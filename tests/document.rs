@@ -208,6 +208,179 @@ fn data_page(photograph: &str, lines: &[String]) -> Bytes {
     file.into_inner().into()
 }
 
+/// Writes a line of text whose capitals are `height` pixels high.
+fn write(page: &mut RgbImage, [x, y]: [i64; 2], height: u32, text: &str) {
+    let line = drawn(&[text]);
+    let line = RgbImage::from_raw(line.width, line.height, line.rgb.to_vec()).unwrap();
+    // Capitals are 28 pixels high and begin at (40, 60); a margin of 6 pixels keeps their smoothed edges.
+    let width = 28 * u32::try_from(text.len()).unwrap() + 6;
+    let line = image::imageops::crop_imm(&line, 34, 54, width, 40).to_image();
+    let scaled = |side: u32| side * height / 28;
+    let filter = image::imageops::FilterType::Triangle;
+    image::imageops::replace(page, &image::imageops::resize(&line, scaled(width), scaled(40), filter), x, y);
+}
+
+/// A card with captions and a portrait, but without a zone, on a dark table: the picture, and the corners of the card.
+fn card_on_a_table() -> (RgbImage, [[f64; 2]; 4]) {
+    let mut card = RgbImage::from_pixel(1000, 630, image::Rgb([235; 3]));
+    let face = image::load_from_memory(&photo("portrait.jpg")).unwrap().to_rgb8();
+    let face = image::imageops::resize(&face, 240, 300, image::imageops::FilterType::Triangle);
+    image::imageops::replace(&mut card, &face, 50, 140);
+    for (row, (caption, text)) in (0..).zip([
+        ("SURNAME", "SPECIMEN"),
+        ("GIVEN NAMES", "BERND OTTO"),
+        ("DATE OF BIRTH", "04 AUG 1961"),
+        ("DOCUMENT NO", "P1234567"),
+    ]) {
+        write(&mut card, [360, 120 + 110 * row], 18, caption);
+        write(&mut card, [360, 155 + 110 * row], 28, text);
+    }
+    // The grain of a table, the same on every run.
+    let mut grain = 1_u32;
+    let mut picture = RgbImage::from_fn(1600, 1100, |_, _| {
+        grain = grain.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let light = (grain >> 28) as u8;
+        image::Rgb([60 + light, 45 + light, 35 + light])
+    });
+    image::imageops::replace(&mut picture, &card, 340, 230);
+    (picture, [[340.0, 230.0], [1340.0, 230.0], [1340.0, 860.0], [340.0, 860.0]])
+}
+
+fn encoded(picture: &RgbImage) -> Bytes {
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut file, ImageFormat::Png).unwrap();
+    file.into_inner().into()
+}
+
+#[tokio::test]
+async fn a_card_is_located_and_what_is_printed_on_it_is_read() {
+    let daemon = Daemon::start();
+    let (picture, corners) = card_on_a_table();
+    let read = read(&daemon, vec![encoded(&picture)], &[]).await.unwrap();
+    let page = &read.pages[0];
+    let location = page.location.as_ref().unwrap_or_else(|| panic!("{read:?}"));
+    for (found, [x, y]) in location.quad.iter().zip(corners) {
+        assert!((found.x - x).hypot(found.y - y) < 8.0, "{:?}", location.quad);
+    }
+    assert!(!location.whole_picture && location.format == "ID_1" && location.confidence > 0.5, "{location:?}");
+    for (name, expected) in [
+        ("family_name", "SPECIMEN"),
+        ("given_names", "BERND OTTO"),
+        ("birth_date", "1961-08-04"),
+        ("document_number", "P1234567"),
+    ] {
+        assert_eq!(value(&read, FieldSource::Visual, name), expected, "{name}");
+    }
+    let birth = read.fields.iter().find(|field| field.name == "birth_date").unwrap();
+    let corner = &birth.quad[0];
+    assert!((corner.x - 700.0).abs() < 25.0 && (corner.y - 605.0).abs() < 25.0, "{corner:?}");
+    let portrait = page.portrait.as_ref().unwrap().face.as_ref().unwrap().r#box.unwrap();
+    assert!((390.0..630.0).contains(&(portrait.x + portrait.width / 2.0)), "{portrait:?}");
+    let codes: Vec<&str> = page.warnings.iter().map(|warning| warning.code.as_str()).collect();
+    assert_eq!(codes, ["MRZ_NOT_FOUND", "BARCODE_NOT_FOUND"]);
+}
+
+#[tokio::test]
+async fn a_face_beside_the_document_is_not_its_portrait() {
+    let daemon = Daemon::start();
+    let (mut picture, _) = card_on_a_table();
+    // The holder, larger than the portrait, beside the card.
+    let holder = image::load_from_memory(&photo("selfie.jpg")).unwrap().to_rgb8();
+    let holder = image::imageops::resize(&holder, 330, 420, image::imageops::FilterType::Triangle);
+    image::imageops::replace(&mut picture, &holder, 0, 600);
+    let read = read(&daemon, vec![encoded(&picture)], &["portrait", "visual"]).await.unwrap();
+    let portrait = read.pages[0].portrait.as_ref().unwrap();
+    let bounds = portrait.face.as_ref().unwrap().r#box.unwrap();
+    assert!((390.0..630.0).contains(&(bounds.x + bounds.width / 2.0)), "{portrait:?}");
+    assert!(portrait.further.is_empty(), "{portrait:?}");
+
+    // A card without a portrait has none, whoever is beside it.
+    image::imageops::replace(&mut picture, &RgbImage::from_pixel(260, 320, image::Rgb([235; 3])), 380, 360);
+    let events =
+        verify(&daemon, vec![(MediaKind::Selfie, photo("selfie.jpg")), (MediaKind::DocumentFront, encoded(&picture))])
+            .await;
+    let matched = result(&events, "face_match");
+    assert_eq!(matched.outcome(), Outcome::Inconclusive, "{matched:?}");
+    assert!(matched.warnings.iter().any(|warning| warning.code == "PORTRAIT_NOT_FOUND"), "{matched:?}");
+}
+
+/// A PDF file with a picture on each page, unpacked.
+fn pdf(pages: &[&Image], trailer: &str) -> Bytes {
+    let mut objects = vec![b"<< /Type /Catalog /Pages 2 0 R >>".to_vec(), Vec::new()];
+    let mut kids = String::new();
+    for image in pages {
+        let [width, height] = [image.width, image.height];
+        let first = objects.len() + 1;
+        kids += &format!("{first} 0 R ");
+        objects.push(
+            format!(
+                "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width} {height}] /Contents {} 0 R \
+                 /Resources << /XObject << /P {} 0 R >> >> >>",
+                first + 1,
+                first + 2
+            )
+            .into_bytes(),
+        );
+        let drawing = format!("{width} 0 0 {height} 0 0 cm /P Do");
+        objects.push(format!("<< /Length {} >>\nstream\n{drawing}\nendstream", drawing.len()).into_bytes());
+        let mut picture = format!(
+            "<< /Type /XObject /Subtype /Image /Width {width} /Height {height} /ColorSpace /DeviceRGB \
+             /BitsPerComponent 8 /Length {} >>\nstream\n",
+            image.rgb.len()
+        )
+        .into_bytes();
+        picture.extend_from_slice(&image.rgb);
+        picture.extend(b"\nendstream");
+        objects.push(picture);
+    }
+    objects[1] = format!("<< /Type /Pages /Kids [{kids}] /Count {} >>", pages.len()).into_bytes();
+    let mut file = b"%PDF-1.4\n".to_vec();
+    let mut places = Vec::new();
+    for (index, object) in objects.iter().enumerate() {
+        places.push(file.len());
+        file.extend(format!("{} 0 obj\n", index + 1).into_bytes());
+        file.extend(object);
+        file.extend(b"\nendobj\n");
+    }
+    let table = file.len();
+    file.extend(format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).into_bytes());
+    file.extend(places.iter().flat_map(|place| format!("{place:010} 00000 n \n").into_bytes()));
+    let end = format!("trailer\n<< /Size {} /Root 1 0 R {trailer} >>\nstartxref\n{table}\n%%EOF", objects.len() + 1);
+    file.extend(end.into_bytes());
+    file.into()
+}
+
+#[tokio::test]
+async fn a_pdf_file_is_as_many_pages_as_it_has() {
+    let daemon = Daemon::start();
+    let (zone, blank) = (drawn(&PASSPORT), Image::build(600, 400, |rgb| rgb.fill(255)));
+    let front = png(&blank);
+    let answer = read(&daemon, vec![front.clone(), pdf(&[&blank, &zone], "")], &["mrz"]).await.unwrap();
+    assert_eq!(answer.pages.iter().map(|page| page.image).collect::<Vec<_>>(), [0, 1, 1]);
+    assert_eq!(answer.pages[2].mrz.as_ref().map(|mrz| mrz.lines.clone()), Some(PASSPORT.map(str::to_owned).to_vec()));
+    assert_eq!((answer.pages[2].width_px, answer.pages[2].height_px), (zone.width, zone.height));
+    assert!(answer.fields.iter().all(|field| field.page == 2), "{:?}", answer.fields);
+    let whole = pdf(&[&zone], "");
+    for (images, field, code) in [
+        (vec![pdf(&[&blank; 5], "")], "images[0]", "PDF_TOO_MANY_PAGES"),
+        (vec![front.clone(), pdf(&[&blank; 4], "")], "images[1]", "DOCUMENT_TOO_MANY_PAGES"),
+        (vec![pdf(&[&zone], "/Encrypt << /Filter /Standard /V 1 /R 2 >>")], "images[0]", "PDF_ENCRYPTED"),
+        (vec![whole.slice(..whole.len() / 2)], "images[0]", "PDF_DAMAGED"),
+    ] {
+        let refused = read(&daemon, images, &[]).await.unwrap_err();
+        let details = refused.get_error_details();
+        assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some(code), "{refused:?}");
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, field);
+    }
+    // As a side of a verification, but not as a picture of a face.
+    let events = verify(&daemon, vec![(MediaKind::DocumentFront, whole.clone())]).await;
+    assert_eq!(result(&events, "mrz").outcome(), Outcome::Pass, "{:?}", result(&events, "mrz"));
+    let media = vec![(MediaKind::Selfie, whole), (MediaKind::Portrait, photo("portrait.jpg"))];
+    let refused = claiming(&daemon, media, &[]).await.unwrap_err();
+    let reason = refused.get_error_details().error_info().map(|info| info.reason.clone());
+    assert_eq!(reason.as_deref(), Some("IMAGE_UNSUPPORTED_FORMAT"), "{refused:?}");
+}
+
 async fn verify(daemon: &Daemon, media: Vec<(MediaKind, Bytes)>) -> Vec<VerifyEvent> {
     claiming(daemon, media, &[]).await.unwrap()
 }

@@ -194,7 +194,10 @@ pub fn render(
         let pdf = open(bytes, options, deadline)?;
         let pages = pdf.pages();
         let page = pages.get(page).ok_or(PdfError::Empty)?;
-        draw(&pdf, page, options, deadline)
+        let drawn = draw(&pdf, page, options, deadline)?;
+        // What stood on it was lost with the end of the file.
+        let is_lost = !is_whole(bytes) && drawn.image.rgb.iter().all(|value| *value == 255);
+        if is_lost { Err(PdfError::Damaged) } else { Ok(drawn) }
     })
 }
 
@@ -228,14 +231,17 @@ fn open(bytes: &[u8], options: &PdfOptions, deadline: Deadline<'_>) -> Result<Pd
         LoadPdfError::Decryption(_) => PdfError::Encrypted,
     })?;
     match pdf.pages().len() {
-        0 if bytes[bytes.len().saturating_sub(TRAILER_WITHIN_BYTES)..].windows(5).any(|end| end == b"%%EOF") => {
-            Err(PdfError::Empty)
-        }
+        0 if is_whole(bytes) => Err(PdfError::Empty),
         // The pages were lost with the end of the file.
         0 => Err(PdfError::Damaged),
         count if count > options.max_pages => Err(PdfError::TooManyPages { allowed: options.max_pages }),
         _ => Ok(pdf),
     }
+}
+
+/// True if the file ends as a PDF file must.
+fn is_whole(bytes: &[u8]) -> bool {
+    bytes[bytes.len().saturating_sub(TRAILER_WITHIN_BYTES)..].windows(5).any(|end| end == b"%%EOF")
 }
 
 fn draw(pdf: &Pdf, page: &Page<'_>, options: &PdfOptions, deadline: Deadline<'_>) -> Result<RenderedPage, PdfError> {
