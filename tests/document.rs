@@ -149,6 +149,13 @@ async fn pictures_without_a_document_are_told_and_are_no_errors() {
         }
         assert!(page.mrz.is_some() || page.warnings[0].code == "MRZ_NOT_FOUND", "{what}");
     }
+    // A front camera's preview of a card is named as what it is.
+    let (mut card, _) = card_on_a_table();
+    image::imageops::flip_horizontal_in_place(&mut card);
+    let read = read(&daemon, vec![encoded(&card)], &[]).await.unwrap();
+    let codes: Vec<&str> = read.pages[0].warnings.iter().map(|warning| warning.code.as_str()).collect();
+    assert_eq!(codes, ["MRZ_NOT_FOUND", "BARCODE_NOT_FOUND", "MIRRORED"]);
+    assert!(read.fields.is_empty(), "{:?}", read.fields);
 }
 
 #[tokio::test]

@@ -94,6 +94,7 @@ pub(crate) fn message(warning: CaptureWarning) -> &'static str {
         CaptureWarning::TooDark => "the document is too dark",
         CaptureWarning::TooSmall => "the document has too few pixels; go nearer",
         CaptureWarning::ColourCopySuspected => "the document has no colours; it may be a copy",
+        CaptureWarning::Mirrored => "the picture is mirrored; send it as the camera took it",
     }
 }
 

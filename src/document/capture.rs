@@ -58,6 +58,8 @@ pub enum CaptureWarning {
     /// The document has no colours: it may be a copy without them. A copy in colour is not noticed, and a document printed in
     /// greys is suspected wrongly.
     ColourCopySuspected,
+    /// The text is mirrored, as in the preview of a front camera. Told by whoever reads the text.
+    Mirrored,
 }
 
 impl CaptureWarning {
@@ -69,6 +71,7 @@ impl CaptureWarning {
             Self::TooDark => "TOO_DARK",
             Self::TooSmall => "TOO_SMALL",
             Self::ColourCopySuspected => "COLOUR_COPY_SUSPECTED",
+            Self::Mirrored => "MIRRORED",
         }
     }
 }

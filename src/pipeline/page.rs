@@ -7,15 +7,15 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::source::{News, Pixels, Source, Stage};
+use super::source::{News, Source, Stage};
 use crate::document::barcode::{self, Effort, Luma, Symbology};
 use crate::document::capture::{self, CaptureWarning};
 use crate::document::content::ReadBarcode;
 use crate::document::fields::DocumentField;
 use crate::document::locate::{self, Located};
-use crate::document::mrz::Date;
+use crate::document::mrz::{CheckDigit, Date};
 use crate::document::mrz_reader::{FoundMrz, MrzReader};
-use crate::document::text_reader::{Place, TextReader};
+use crate::document::text_reader::{PageText, Place, TextReader};
 use crate::document::visual;
 use crate::error::Error;
 use crate::imaging::quality::luma;
@@ -41,6 +41,7 @@ pub struct Page {
     mrz: OnceLock<Result<Option<Arc<FoundMrz>>, Error>>,
     located: OnceLock<Result<Option<Arc<Located>>, Error>>,
     barcodes_at_once: OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>,
+    text: OnceLock<Result<Option<PageText>, Error>>,
 }
 
 impl Page {
@@ -54,6 +55,7 @@ impl Page {
             mrz: OnceLock::new(),
             located: OnceLock::new(),
             barcodes_at_once: OnceLock::new(),
+            text: OnceLock::new(),
         }
     }
 
@@ -96,13 +98,17 @@ impl Page {
         self.located.get_or_init(find).as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 
-    /// What the page suffers from; `None` where the document's outline was not found.
+    /// What the page suffers from; `None` where neither its outline nor its text tells.
     ///
     /// # Errors
     /// Those of decoding and of the models.
     pub fn capture_warnings(&self) -> Result<Option<Vec<CaptureWarning>>, Error> {
         let image = &self.source.decoded()?.image;
-        Ok(self.located()?.map(|located| capture::assess(image, located)))
+        let told = self.located()?.map(|located| capture::assess(image, located));
+        if self.text()?.is_some_and(|text| text.mirrored) {
+            return Ok(Some(told.into_iter().flatten().chain([CaptureWarning::Mirrored]).collect()));
+        }
+        Ok(told)
     }
 
     /// The barcodes that one look shows.
@@ -139,20 +145,32 @@ impl Page {
         Ok(barcode::join_parts(read).into_iter().filter_map(ReadBarcode::of).map(Arc::new).collect())
     }
 
+    /// What is printed for people; `None` without any text.
+    fn text(&self) -> Result<Option<&PageText>, Error> {
+        let source = &self.source;
+        let read = || {
+            let image = &source.decoded()?.image;
+            let located = self.located()?;
+            // Other text is taken for a zone at times; one without any right check digit does not tell which way the page lies.
+            let proved =
+                |found: &&Arc<FoundMrz>| found.repaired.mrz.check_digits().any(|(_, digit)| digit == CheckDigit::Valid);
+            let zone = self.mrz()?.filter(proved).map(|found| &found.quad);
+            let place = Place { quad: located.map(|located| &located.quad), zone };
+            source.timed(Stage::Text, || self.readers.text.read(image, &place, &source.context))
+        };
+        self.text.get_or_init(read).as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
     /// The fields of the visual zone, in pixels of the source picture. `known` is what the document has proved elsewhere.
     ///
     /// # Errors
     /// Those of decoding and of the models.
     pub fn visual_fields(&self, known: &[DocumentField]) -> Result<Vec<DocumentField>, Error> {
-        let source = &self.source;
-        let Pixels { image, scale, .. } = source.decoded()?;
-        let located = self.located()?;
-        let place = Place { quad: located.map(|located| &located.quad), zone: self.mrz()?.map(|found| &found.quad) };
-        let read = source.timed(Stage::Text, || self.readers.text.read(image, &place, &source.context))?;
-        let Some((upright, lines)) = read else { return Ok(Vec::new()) };
-        let mut fields = visual::read(&lines, known, self.today);
+        let scale = self.source.decoded()?.scale;
+        let Some(text) = self.text()?.filter(|text| !text.mirrored) else { return Ok(Vec::new()) };
+        let mut fields = visual::read(&text.lines, known, self.today);
         for corner in fields.iter_mut().flat_map(|field| field.quad.iter_mut().flatten()) {
-            *corner = upright.to_picture(*corner).map(|at| at / scale);
+            *corner = text.page.to_picture(*corner).map(|at| at / scale);
         }
         Ok(fields)
     }
