@@ -2,18 +2,29 @@
 //!
 //! `cargo bench --bench documents -- barcodes DIR [ANGLE]`: zxing-cpp's `test/samples` (a folder for each kind, same-named `.txt` or
 //! `.bin` with the payload), turned by so many degrees; `-- aamva DIR`: the texts of idparser's tests with its `expected.json`;
-//! `-- mrz DIR`: pictures of machine-readable zones with a `ground_truth.json`, through a daemon of its own (after `make pack`).
+//! `-- mrz DIR`: pictures of machine-readable zones with a `ground_truth.json`, through a daemon of its own (after `make pack`);
+//! `-- budget`: what a verification of a 12-megapixel passport takes stage by stage, drawn here, with a daemon of its own (after `make
+//! pack sample-photos`).
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "../tests/common/drawn.rs"]
+mod drawn;
+#[path = "../tests/common/pages.rs"]
+mod pages;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use bytes::Bytes;
 use serde_json::Value;
-use vouch::api::proto::ReadDocumentRequest;
+use vouch::api::proto::document_part::Part;
+use vouch::api::proto::verify_event::Event;
+use vouch::api::proto::{Media, MediaKind, ReadDocumentRequest, VerifyRequest};
 use vouch::document::aamva::{self, Field, Height, Record, Weight};
 use vouch::document::barcode::{Luma, Request, Symbology, join_parts, read};
+use vouch::document::mrz::{self, DateParts, Fields, Format, Sex};
 use zxingcpp::{ImageFormat, ImageView, TextMode};
 
 fn main() {
@@ -22,9 +33,12 @@ fn main() {
         ["barcodes", folder] => barcodes(Path::new(folder), 0.0),
         ["barcodes", folder, angle] => barcodes(Path::new(folder), angle.parse().expect("an angle in degrees")),
         ["aamva", folder] => aamva(Path::new(folder)),
-        ["mrz", folder] => mrz(Path::new(folder)),
+        ["mrz", folder] => zones(Path::new(folder)),
+        ["budget"] => budget(),
         // `cargo bench` without arguments runs everything, and there is nothing to run on.
-        _ => println!("usage: documents barcodes DIR [ANGLE] | documents aamva DIR | documents mrz DIR"),
+        _ => println!(
+            "usage: documents barcodes DIR [ANGLE] | documents aamva DIR | documents mrz DIR | documents budget"
+        ),
     }
 }
 
@@ -150,7 +164,7 @@ fn turned(image: &image::GrayImage, angle: f64) -> image::GrayImage {
 
 /// An image is exact if every line is as printed. `valid but wrong` counts what no reader may do: an answer whose check digits are
 /// all right and whose lines are not those printed.
-fn mrz(root: &Path) {
+fn zones(root: &Path) {
     let truth: Vec<Value> = serde_json::from_slice(&std::fs::read(root.join("ground_truth.json")).unwrap()).unwrap();
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio.block_on(async {
@@ -197,6 +211,90 @@ fn mrz(root: &Path) {
             percentile(&ms, 0.95)
         );
     });
+}
+
+// ---------------------------------------------------------------- time
+
+/// Verifications that are timed, after one that is not.
+const RUNS: usize = 15;
+
+/// A passport of 12 megapixels on a table, as JPEG, with a selfie: when what is known, and what each stage took.
+fn budget() {
+    let mut page = image::RgbImage::from_pixel(1250, 880, image::Rgb([235; 3]));
+    image::imageops::replace(&mut page, &pages::card(&common::photo("portrait.jpg")), 60, 30);
+    let date = |year, month, day| DateParts { year: Some(year), month: Some(month), day: Some(day) };
+    let fields = Fields {
+        format: Format::Td3,
+        document_code: "P".into(),
+        issuing_state: "UTO".into(),
+        primary: "Specimen".into(),
+        secondary: "Bernd Otto".into(),
+        document_number: "P1234567".into(),
+        nationality: "UTO".into(),
+        birth: date(1961, 8, 4),
+        sex: Sex::Male,
+        expiry: date(2031, 6, 30),
+        optional_data: String::new(),
+        optional_data_2: String::new(),
+    };
+    for (row, line) in (0..).zip(&mrz::generate(&fields).unwrap()) {
+        pages::write(&mut page, [40, 730 + 60 * row], 26, line);
+    }
+    let page = image::imageops::resize(&page, 3000, 2112, image::imageops::FilterType::Triangle);
+    let picture = pages::on_a_table(&page, [4032, 3024], [500, 430]);
+    let mut file = Vec::new();
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, 90).encode_image(&picture).unwrap();
+    println!("{} x {} px, {} bytes", picture.width(), picture.height(), file.len());
+    let media = |kind: MediaKind, data: Bytes| Media { kind: kind.into(), data };
+    let media =
+        vec![media(MediaKind::DocumentFront, file.into()), media(MediaKind::Selfie, common::photo("selfie.jpg"))];
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut known: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    tokio.block_on(async {
+        let daemon = common::Daemon::start();
+        let mut client = daemon.client().await;
+        for run in 0..=RUNS {
+            let request = VerifyRequest { media: media.clone(), ..VerifyRequest::default() };
+            let mut stream = client.verify(request).await.unwrap().into_inner();
+            let mut note = |what: String, ms: f64| {
+                if run > 0 {
+                    known.entry(what).or_default().push(ms);
+                }
+            };
+            while let Some(event) = stream.message().await.unwrap() {
+                let at = event.elapsed_ms;
+                match event.event.unwrap() {
+                    Event::Progress(progress) => {
+                        let of = progress.media().as_str_name().trim_start_matches("MEDIA_KIND_").to_lowercase();
+                        note(format!("stage {} of {of}", progress.stage), progress.duration_ms);
+                    }
+                    Event::DocumentPart(part) => {
+                        let part = match part.part.unwrap() {
+                            Part::Mrz(mrz) => {
+                                assert!(mrz.check_digits_valid, "{mrz:?}");
+                                "zone"
+                            }
+                            Part::Location(_) => "outline",
+                            Part::Portrait(_) => "portrait",
+                            Part::Barcode(_) => "barcode",
+                        };
+                        note(format!("known {part}"), at);
+                    }
+                    Event::DocumentFields(_) => note("known fields".into(), at),
+                    Event::Result(result) => {
+                        note(format!("known {} {}", result.check, result.outcome().as_str_name()), at)
+                    }
+                    Event::Summary(_) => note("known everything".into(), at),
+                    _ => {}
+                }
+            }
+        }
+    });
+    println!("{:56}{:>10}{:>10}", "ms over the runs", "median", "p95");
+    for (what, ms) in &mut known {
+        ms.sort_by(f64::total_cmp);
+        println!("{what:56}{:10.1}{:10.1}", percentile(ms, 0.5), percentile(ms, 0.95));
+    }
 }
 
 // ---------------------------------------------------------------- AAMVA

@@ -3,11 +3,14 @@
 mod common;
 #[path = "common/drawn.rs"]
 mod drawn;
+#[path = "common/pages.rs"]
+mod pages;
 
 use bytes::Bytes;
 use common::{Daemon, photo};
 use drawn::drawn;
 use image::{GrayImage, ImageFormat, RgbImage};
+use pages::{card, on_a_table};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use vouch::api::proto::document_part::Part;
@@ -215,41 +218,9 @@ fn data_page(photograph: &str, lines: &[String]) -> Bytes {
     file.into_inner().into()
 }
 
-/// Writes a line of text whose capitals are `height` pixels high.
-fn write(page: &mut RgbImage, [x, y]: [i64; 2], height: u32, text: &str) {
-    let line = drawn(&[text]);
-    let line = RgbImage::from_raw(line.width, line.height, line.rgb.to_vec()).unwrap();
-    // Capitals are 28 pixels high and begin at (40, 60); a margin of 6 pixels keeps their smoothed edges.
-    let width = 28 * u32::try_from(text.len()).unwrap() + 6;
-    let line = image::imageops::crop_imm(&line, 34, 54, width, 40).to_image();
-    let scaled = |side: u32| side * height / 28;
-    let filter = image::imageops::FilterType::Triangle;
-    image::imageops::replace(page, &image::imageops::resize(&line, scaled(width), scaled(40), filter), x, y);
-}
-
 /// A card with captions and a portrait, but without a zone, on a dark table: the picture, and the corners of the card.
 fn card_on_a_table() -> (RgbImage, [[f64; 2]; 4]) {
-    let mut card = RgbImage::from_pixel(1000, 630, image::Rgb([235; 3]));
-    let face = image::load_from_memory(&photo("portrait.jpg")).unwrap().to_rgb8();
-    let face = image::imageops::resize(&face, 240, 300, image::imageops::FilterType::Triangle);
-    image::imageops::replace(&mut card, &face, 50, 140);
-    for (row, (caption, text)) in (0..).zip([
-        ("SURNAME", "SPECIMEN"),
-        ("GIVEN NAMES", "BERND OTTO"),
-        ("DATE OF BIRTH", "04 AUG 1961"),
-        ("DOCUMENT NO", "P1234567"),
-    ]) {
-        write(&mut card, [360, 120 + 110 * row], 18, caption);
-        write(&mut card, [360, 155 + 110 * row], 28, text);
-    }
-    // The grain of a table, the same on every run.
-    let mut grain = 1_u32;
-    let mut picture = RgbImage::from_fn(1600, 1100, |_, _| {
-        grain = grain.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let light = (grain >> 28) as u8;
-        image::Rgb([60 + light, 45 + light, 35 + light])
-    });
-    image::imageops::replace(&mut picture, &card, 340, 230);
+    let picture = on_a_table(&card(&photo("portrait.jpg")), [1600, 1100], [340, 230]);
     (picture, [[340.0, 230.0], [1340.0, 230.0], [1340.0, 860.0], [340.0, 860.0]])
 }
 
