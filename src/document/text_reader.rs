@@ -15,15 +15,15 @@ use crate::imaging::orient::{self, Orientation};
 use crate::imaging::warp::{Perspective, Sampling, warp};
 use crate::inference::RequestContext;
 
-/// Long side at which lines are looked for. The small print of a card that fills the picture is then about ten pixels high. Raised to
-/// 1280, finding lines takes twice as long.
-const SEARCH_SIDE_PX: u32 = 960;
+/// Longest side of an upright page, on which lines are looked for. The small print of a card is then about ten pixels high. Raised to
+/// 1280, finding lines takes twice as long. Lines are read from the picture itself, with all the pixels that it has.
+const MAX_PAGE_PX: f64 = 960.0;
 
 /// Most lines that are read, the highest ones first; the fullest side of a document has about eighty. Raised, a picture full of
 /// text costs more runs of the model.
 const MAX_LINES: usize = 100;
 
-/// Lines lower than this on the page are unreadable.
+/// Lines lower than this in the picture are unreadable.
 const MIN_LINE_PX: f64 = 6.0;
 
 /// Lines that are read both ways to find out which way is up.
@@ -31,9 +31,6 @@ const PROBES: usize = 4;
 
 /// Lines that are read beside each other: enough to fill runs of the model, few enough not to crowd out other requests.
 const READERS: usize = 4;
-
-/// Most pixels along a side of an upright page. A card has then some 700 dots per inch.
-const MAX_PAGE_PX: f64 = 2400.0;
 
 /// A part of a picture that shows a page upright.
 #[derive(Debug, Clone)]
@@ -80,6 +77,10 @@ impl UprightPage {
     /// A point of the page in the picture, both in pixel areas.
     pub fn to_picture(&self, point: [f64; 2]) -> [f64; 2] {
         self.to_picture.apply(point)
+    }
+
+    fn line_to_picture(&self, line: &TextLine) -> TextLine {
+        TextLine { quad: line.quad.map(|corner| self.to_picture(corner)), ..*line }
     }
 }
 
@@ -156,13 +157,15 @@ impl TextReader {
         }
         lines.retain(|line| {
             let middle = page.to_picture(centre(&line.quad));
-            line.size()[1] >= MIN_LINE_PX && !place.zone.is_some_and(|zone| is_inside(middle, zone))
+            page.line_to_picture(line).size()[1] >= MIN_LINE_PX
+                && !place.zone.is_some_and(|zone| is_inside(middle, zone))
         });
         lines.sort_by(|a, b| b.size()[1].total_cmp(&a.size()[1]));
         lines.truncate(MAX_LINES);
         lines.sort_by(|a, b| centre(&a.quad)[1].total_cmp(&centre(&b.quad)[1]));
         let lines: Vec<TextLine> = lines.into_iter().map(running_right).collect();
-        let read = self.read_all(&page.image, &lines, context)?;
+        let in_picture: Vec<TextLine> = lines.iter().map(|line| page.line_to_picture(line)).collect();
+        let read = self.read_all(image, &in_picture, context)?;
         let text = |(found, read): (&TextLine, Line)| visual::TextLine {
             text: read.text,
             confidence: read.confidence,
@@ -174,7 +177,7 @@ impl TextReader {
     }
 
     fn find(&self, image: &Image, context: &Arc<RequestContext>) -> Result<Vec<TextLine>, Error> {
-        self.detector.find(image, SEARCH_SIDE_PX.min(image.width.max(image.height)), context)
+        self.detector.find(image, image.width.max(image.height), context)
     }
 
     /// In which of the four directions the text of a picture runs. `None` without text.

@@ -256,6 +256,9 @@ impl Document {
         std::thread::scope(|scope| {
             for page in 0..self.pages.len() {
                 scope.spawn(move || drop(self.barcodes(page)));
+                if self.parts.visual {
+                    scope.spawn(move || drop(self.pages[page].assessed()));
+                }
             }
         });
     }

@@ -42,6 +42,7 @@ pub struct Page {
     located: OnceLock<Result<Option<Arc<Located>>, Error>>,
     barcodes_at_once: OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>,
     text: OnceLock<Result<Option<PageText>, Error>>,
+    assessed: OnceLock<Result<Option<Vec<CaptureWarning>>, Error>>,
 }
 
 impl Page {
@@ -56,6 +57,7 @@ impl Page {
             located: OnceLock::new(),
             barcodes_at_once: OnceLock::new(),
             text: OnceLock::new(),
+            assessed: OnceLock::new(),
         }
     }
 
@@ -98,13 +100,24 @@ impl Page {
         self.located.get_or_init(find).as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 
+    /// What the photograph suffers from, by its outline.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn assessed(&self) -> Result<&Option<Vec<CaptureWarning>>, Error> {
+        let assess = || {
+            let image = &self.source.decoded()?.image;
+            Ok(self.located()?.map(|located| capture::assess(image, located)))
+        };
+        self.assessed.get_or_init(assess).as_ref().map_err(Clone::clone)
+    }
+
     /// What the page suffers from; `None` where neither its outline nor its text tells.
     ///
     /// # Errors
     /// Those of decoding and of the models.
     pub fn capture_warnings(&self) -> Result<Option<Vec<CaptureWarning>>, Error> {
-        let image = &self.source.decoded()?.image;
-        let told = self.located()?.map(|located| capture::assess(image, located));
+        let told = self.assessed()?.clone();
         if self.text()?.is_some_and(|text| text.mirrored) {
             return Ok(Some(told.into_iter().flatten().chain([CaptureWarning::Mirrored]).collect()));
         }
