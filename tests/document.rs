@@ -20,6 +20,7 @@ use vouch::api::proto::{
     VerifyEvent, VerifyRequest,
 };
 use vouch::document::aamva::{self, CardKind, Date, Sex, Specimen};
+use vouch::document::barcode;
 use vouch::document::mrz::{self, DateParts, Fields, Format};
 use vouch::imaging::Image;
 use vouch::imaging::orient::{Rotation, rotate};
@@ -159,6 +160,68 @@ async fn pictures_without_a_document_are_told_and_are_no_errors() {
     let codes: Vec<&str> = read.pages[0].warnings.iter().map(|warning| warning.code.as_str()).collect();
     assert_eq!(codes, ["MRZ_NOT_FOUND", "BARCODE_NOT_FOUND", "MIRRORED"]);
     assert!(read.fields.is_empty(), "{:?}", read.fields);
+}
+
+#[tokio::test]
+async fn odd_pictures_have_clear_results() {
+    let daemon = Daemon::start();
+    // Two documents: the zone of one of them, never a mixture.
+    let other = valid_passport();
+    let other: Vec<&str> = other.iter().map(String::as_str).collect();
+    let (above, below) = (drawn(&PASSPORT), drawn(&other));
+    let mut both =
+        RgbImage::from_pixel(above.width.max(below.width), above.height + below.height + 200, image::Rgb([235; 3]));
+    for (image, y) in [(&above, 0), (&below, i64::from(above.height) + 200)] {
+        let image = RgbImage::from_raw(image.width, image.height, image.rgb.to_vec()).unwrap();
+        image::imageops::replace(&mut both, &image, 0, y);
+    }
+    let answer = read(&daemon, vec![encoded(&both)], &["mrz"]).await.unwrap();
+    let lines = &answer.pages[0].mrz.as_ref().unwrap().lines;
+    assert!(*lines == PASSPORT || *lines == other, "{lines:?}");
+
+    // One bit and sixteen bits to a sample.
+    let picture = drawn(&PASSPORT);
+    let grey = |x: u32, y: u32| picture.pixel(x, y)[0];
+    let deep = image::ImageBuffer::<image::Luma<u16>, _>::from_fn(picture.width, picture.height, |x, y| {
+        image::Luma([u16::from(grey(x, y)) * 257])
+    });
+    let fax =
+        GrayImage::from_fn(picture.width, picture.height, |x, y| image::Luma([if grey(x, y) > 128 { 255 } else { 0 }]));
+    let mut files = [std::io::Cursor::new(Vec::new()), std::io::Cursor::new(Vec::new())];
+    deep.write_to(&mut files[0], ImageFormat::Png).unwrap();
+    fax.write_to(&mut files[1], ImageFormat::Tiff).unwrap();
+    for file in files {
+        let answer = read(&daemon, vec![file.into_inner().into()], &["mrz"]).await.unwrap();
+        assert_eq!(
+            answer.pages[0].mrz.as_ref().map(|mrz| mrz.lines.clone()),
+            Some(PASSPORT.map(str::to_owned).to_vec())
+        );
+    }
+
+    // Right check digits over days that do not exist.
+    let absurd = ["P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", "L898902C36UTO7413324F2999313ZE184226B<<<<<18"];
+    let events = verify(&daemon, vec![(MediaKind::DocumentFront, png(&drawn(&absurd)))]).await;
+    for (check, outcome) in [
+        ("mrz", Outcome::Review),
+        ("document", Outcome::Review),
+        ("document_expiry", Outcome::Review),
+        ("document_age", Outcome::Review),
+    ] {
+        assert_eq!(result(&events, check).outcome(), outcome, "{:?}", result(&events, check));
+    }
+
+    // More symbols than any document has.
+    let symbol = zxingcpp::create(zxingcpp::BarcodeFormat::QRCode).from_slice(b"VOUCH").unwrap();
+    let image = symbol.to_image_with(&zxingcpp::write().scale(3).add_quiet_zones(true)).unwrap();
+    let tile = GrayImage::from_raw(image.width() as u32, image.height() as u32, image.data()).unwrap();
+    let bomb = GrayImage::from_fn(tile.width() * 10, tile.height() * 10, |x, y| {
+        *tile.get_pixel(x % tile.width(), y % tile.height())
+    });
+    let mut file = std::io::Cursor::new(Vec::new());
+    bomb.write_to(&mut file, ImageFormat::Png).unwrap();
+    let answer = read(&daemon, vec![file.into_inner().into()], &["barcode"]).await.unwrap();
+    let found = answer.pages[0].barcodes.len();
+    assert!((1..=usize::from(barcode::MAX_SYMBOLS)).contains(&found), "{found}");
 }
 
 #[tokio::test]

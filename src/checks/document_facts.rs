@@ -2,7 +2,7 @@
 
 use super::DocumentEvidence;
 use crate::document::agreement::SURE_CONFIDENCE;
-use crate::document::fields::{DocumentField, days};
+use crate::document::fields::{DocumentField, days, is_absurd};
 use crate::document::mrz::{Certainty, CheckDigit, Date};
 use crate::error::Error;
 
@@ -27,11 +27,12 @@ pub(super) fn date(document: &dyn DocumentEvidence, name: &str) -> Result<Option
     Ok(best(&document.fields()?, name))
 }
 
-/// True if the value cannot be read otherwise as far as the reader knows, and no check digit speaks against it.
+/// True if the value cannot be read otherwise as far as the reader knows, no check digit speaks against it, and it is possible.
 pub(super) fn is_certain(field: &DocumentField) -> bool {
     field.certainty != Certainty::Uncertain
         && !matches!(field.check_digit, CheckDigit::Failed { .. })
         && field.confidence.is_none_or(|confidence| confidence >= SURE_CONFIDENCE)
+        && !field.warnings.iter().any(|code| is_absurd(code))
 }
 
 fn best(fields: &[&DocumentField], name: &str) -> Option<Reading> {

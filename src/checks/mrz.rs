@@ -86,13 +86,9 @@ fn judge(zone: &FoundMrz, media: MediaKind) -> Finding {
     finding
 }
 
-/// Codes of fields that no real document has.
-const ABSURD: [&str; 4] =
-    ["MRZ_DATE_IMPOSSIBLE", "MRZ_DATES_IN_WRONG_ORDER", "MRZ_CHARACTER_NOT_ALLOWED", "MRZ_FIELD_EMPTY"];
-
 fn absurdities(fields: &[DocumentField]) -> Vec<&'static str> {
     let mut codes: Vec<_> = fields.iter().flat_map(|field| &field.warnings).copied().collect();
-    codes.retain(|code| ABSURD.contains(code));
+    codes.retain(|code| fields::is_absurd(code));
     codes.sort_unstable();
     codes.dedup();
     codes

@@ -20,7 +20,10 @@ use super::reading::{
     location_to_json, location_to_text, mrz_to_json, mrz_to_text, portrait_to_json, portrait_to_text, record_to_json,
 };
 use super::report::{Paint, exit_code_of, models_to_json, warning_to_json, warning_to_text};
-use crate::api::proto::{Certainty, CheckDigit, DocumentPage, Outcome, ReadDocumentRequest, ReadDocumentResponse};
+use crate::api::proto::{
+    Agreement, Certainty, CheckDigit, DocumentField, DocumentPage, FieldComparison, Outcome, ReadDocumentRequest,
+    ReadDocumentResponse,
+};
 use crate::api::read_document::{field_message, mrz_message};
 use crate::document::fields;
 use crate::document::mrz::{Date, ReadLine, repair};
@@ -146,31 +149,27 @@ fn print(read: &ReadDocumentResponse, json: bool) -> Result<u8, Failure> {
     Ok(exit_code_of(outcome(read)))
 }
 
-/// What a document's reading amounts to: FAIL with a wrong check digit, REVIEW with a field that could be read otherwise,
-/// INCONCLUSIVE if nothing was found.
+/// What a document's reading amounts to: FAIL with a wrong check digit, REVIEW with a field that could be read otherwise or with sources
+/// that contradict each other, INCONCLUSIVE if nothing was found.
 fn outcome(read: &ReadDocumentResponse) -> Outcome {
-    let is_wrong = |warning: &String| WRONG.iter().any(|end| warning.ends_with(end));
+    let is_open = |field: &DocumentField| {
+        field.certainty() == Certainty::Uncertain || field.warnings.iter().any(|code| fields::is_absurd(code))
+    };
+    let contradicts =
+        |comparison: &FieldComparison| matches!(comparison.agreement(), Agreement::Differs | Agreement::Unsure);
     let mut mrzs = read.pages.iter().filter_map(|page| page.mrz.as_ref());
     if mrzs.any(|mrz| mrz.composite() == CheckDigit::Failed)
         || read.fields.iter().any(|field| field.check_digit() == CheckDigit::Failed)
     {
         Outcome::Fail
-    } else if read
-        .fields
-        .iter()
-        .any(|field| field.certainty() == Certainty::Uncertain || field.warnings.iter().any(is_wrong))
-    {
+    } else if read.fields.iter().any(is_open) || read.comparisons.iter().any(contradicts) {
         Outcome::Review
-    } else if read.pages.iter().all(|page| page.mrz.is_none() && page.barcodes.is_empty()) {
+    } else if read.fields.is_empty() && read.pages.iter().all(|page| page.barcodes.is_empty()) {
         Outcome::Inconclusive
     } else {
         Outcome::Pass
     }
 }
-
-/// Ends of the codes of warnings that a person should look at: a field that says what cannot be.
-const WRONG: [&str; 5] =
-    ["_DATE_IMPOSSIBLE", "_DATE_INVALID", "_DATES_IN_WRONG_ORDER", "_CHARACTER_NOT_ALLOWED", "_FIELD_EMPTY"];
 
 /// `2000-02-29`.
 fn parse_date(text: &str) -> Result<Date, String> {

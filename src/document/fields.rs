@@ -188,6 +188,15 @@ pub fn of_aamva(record: &Record) -> Vec<DocumentField> {
     fields
 }
 
+/// Ends of the codes of warnings of fields that no real document has.
+const ABSURD: [&str; 5] =
+    ["_DATE_IMPOSSIBLE", "_DATE_INVALID", "_DATES_IN_WRONG_ORDER", "_CHARACTER_NOT_ALLOWED", "_FIELD_EMPTY"];
+
+/// True if the code of a field's warning says that the field says what cannot be.
+pub fn is_absurd(code: &str) -> bool {
+    ABSURD.iter().any(|end| code.ends_with(end))
+}
+
 /// The first and the last day that the value of a date may stand for. `None` if the value is no date, or not even its year is known.
 pub fn days(value: &str) -> Option<(Date, Date)> {
     let mut parts = value.splitn(3, '-');
