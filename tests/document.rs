@@ -519,6 +519,24 @@ async fn an_expired_passport_without_portrait_fails_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_good_back_does_not_mend_a_bad_front() {
+    let daemon = Daemon::start();
+    // Another birth date than the check digits know, and another person's zone on the back.
+    let forged = [PASSPORT[0], "L898902C36UTO8408122F1204159ZE184226B<<<<<10"];
+    let other = valid_passport();
+    let other: Vec<&str> = other.iter().map(String::as_str).collect();
+    for front in [PASSPORT, forged] {
+        let media =
+            vec![(MediaKind::DocumentFront, png(&drawn(&front))), (MediaKind::DocumentBack, png(&drawn(&other)))];
+        let events = verify(&daemon, media).await;
+        let consistency = result(&events, "document_consistency");
+        assert_eq!(consistency.outcome(), Outcome::Fail, "{consistency:?}");
+        let zone = if front == forged { Outcome::Fail } else { Outcome::Pass };
+        assert_eq!(result(&events, "mrz").outcome(), zone);
+    }
+}
+
+#[tokio::test]
 async fn what_a_person_claims_is_compared_with_the_document() {
     let daemon = Daemon::start();
     let front = || vec![(MediaKind::DocumentFront, png(&drawn(&PASSPORT)))];

@@ -42,7 +42,8 @@ impl Check for DocumentConsistency {
             return Err(Error::internal("document_consistency was planned without a document"));
         };
         let fields: Vec<DocumentField> = document.fields()?.into_iter().chain(evidence.claims).cloned().collect();
-        Ok(judge(&cross_check(&fields), evidence.claims))
+        let comparisons: Vec<Comparison> = cross_check(&fields).into_iter().chain(document.between_pages()?).collect();
+        Ok(judge(&comparisons, evidence.claims))
     }
 }
 
@@ -68,7 +69,9 @@ fn judge(comparisons: &[Comparison], claims: &[DocumentField]) -> Finding {
         .map(|claim| claim.name)
         .filter(|name| {
             !comparisons.iter().any(|comparison| {
-                comparison.name == *name
+                // A document that gives the full name alone is compared with both parts of a claimed one.
+                let is_part = comparison.name == "full_name" && matches!(*name, "family_name" | "given_names");
+                (comparison.name == *name || is_part)
                     && comparison.sources.contains(&Source::Claim)
                     && comparison.agreement != Agreement::NotComparable
             })
@@ -125,6 +128,18 @@ mod tests {
         let finding = check(&[("family_name", "Eriksson"), ("birth_date", "1974-08-13")]);
         assert_eq!((finding.outcome, codes(&finding)), (Outcome::Fail, vec!["BIRTH_DATE_DIFFERS"]));
         assert_eq!(finding.warnings[0].message, "birth_date of MRZ and CLAIM");
+    }
+
+    #[test]
+    fn claims_that_leave_something_out_do_not_pass() {
+        assert_eq!(check(&[("given_names", "Anna Maria")]).outcome, Outcome::Pass);
+        let other = check(&[("given_names", "Bob")]);
+        assert_eq!((other.outcome, codes(&other)), (Outcome::Fail, vec!["GIVEN_NAMES_DIFFER"]));
+        assert_eq!(check(&[("full_name", "Anna Maria Eriksson")]).outcome, Outcome::Pass);
+        assert_eq!(check(&[("full_name", "Eriksson")]).outcome, Outcome::Review);
+        assert_eq!(check(&[("birth_date", "1874-08-12")]).outcome, Outcome::Fail);
+        assert_eq!(check(&[("document_number", "L898902C")]).outcome, Outcome::Fail);
+        assert_eq!(check(&[("document_number", "L898902C36")]).outcome, Outcome::Pass, "with its check digit");
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod passive_liveness;
 use std::collections::BTreeMap;
 
 use crate::calibration::{self, LoadedCalibration};
+use crate::document::agreement::Comparison;
 use crate::document::capture::CaptureWarning;
 use crate::document::content::ReadBarcode;
 use crate::document::fields::DocumentField;
@@ -187,6 +188,12 @@ pub trait DocumentEvidence: Send + Sync {
     /// # Errors
     /// Those of decoding and of the models.
     fn fields(&self) -> Result<Vec<&DocumentField>, Error>;
+
+    /// What the pages say of the same facts, compared within each source.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    fn between_pages(&self) -> Result<Vec<Comparison>, Error>;
 }
 
 /// The faces of one picture, as far as checks are concerned.
@@ -487,6 +494,10 @@ pub(crate) mod testing {
         fn coded_fields(&self) -> Result<Vec<&DocumentField>, Error> {
             Ok(self.fields.iter().filter(|field| field.source != Source::Visual).collect())
         }
+        fn between_pages(&self) -> Result<Vec<Comparison>, Error> {
+            Ok(Vec::new())
+        }
+
         fn fields(&self) -> Result<Vec<&DocumentField>, Error> {
             Ok(self.fields.iter().collect())
         }

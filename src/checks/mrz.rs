@@ -43,12 +43,17 @@ impl Check for MrzCheck {
             return Err(Error::internal("mrz was planned without a document"));
         };
         let zones = document.zones()?;
-        let found = zones.iter().zip(document.media()).filter_map(|(zone, media)| Some(((*zone)?, media)));
-        // A card may show a line of text on its other side that only looks like a zone.
-        match found.max_by_key(|(zone, _)| zone.repaired.mrz.all_check_digits_valid()) {
-            Some((zone, media)) => Ok(judge(zone, media)),
-            None => not_found(document),
-        }
+        let found: Vec<_> =
+            zones.iter().zip(document.media()).filter_map(|(zone, media)| Some(((*zone)?, media))).collect();
+        let has_valid = |zone: &FoundMrz| zone.repaired.mrz.check_digits().any(|(_, digit)| digit == CheckDigit::Valid);
+        let any_valid = found.iter().any(|(zone, _)| has_valid(zone));
+        // A card may show a line of text on its other side that only looks like a zone. Of zones the worst counts: a good one on
+        // another page proves nothing for a bad one.
+        let judged =
+            found.iter().filter(|(zone, _)| !any_valid || has_valid(zone)).map(|&(zone, media)| judge(zone, media));
+        let judged: Vec<Finding> = judged.collect();
+        let worst = Outcome::most_severe(judged.iter().map(|finding| finding.outcome));
+        judged.into_iter().find(|finding| finding.outcome == worst).map_or_else(|| not_found(document), Ok)
     }
 }
 

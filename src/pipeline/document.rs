@@ -11,7 +11,7 @@ use super::page::{DocumentReaders, Page};
 use super::picture::{FaceModels, Picture, Portrait};
 use super::source::{News, Source};
 use crate::checks::{DocumentEvidence, FaceEvidence, FacesInPicture, MediaKind};
-use crate::document::agreement::{Comparison, RecordField, cross_check, record};
+use crate::document::agreement::{Comparison, RecordField, cross_check, cross_check_pages, record};
 use crate::document::barcode::Effort;
 use crate::document::capture::CaptureWarning;
 use crate::document::content::ReadBarcode;
@@ -76,8 +76,17 @@ impl DocumentFields {
     /// Puts the fields of a document and the caller's claims together.
     pub fn new(fields: &[PageField], claims: &[DocumentField]) -> Self {
         let all: Vec<DocumentField> = fields.iter().map(|field| &field.field).chain(claims).cloned().collect();
-        Self { fields: fields.to_vec(), record: record(&all), comparisons: cross_check(&all) }
+        let comparisons = cross_check(&all).into_iter().chain(between_pages(fields)).collect();
+        Self { fields: fields.to_vec(), record: record(&all), comparisons }
     }
+}
+
+fn between_pages(fields: &[PageField]) -> Vec<Comparison> {
+    let mut pages = vec![Vec::new(); MAX_PAGES];
+    for PageField { field, page } in fields {
+        pages[*page].push(field.clone());
+    }
+    cross_check_pages(&pages)
 }
 
 impl Document {
@@ -289,6 +298,10 @@ impl DocumentEvidence for Document {
 
     fn fields(&self) -> Result<Vec<&DocumentField>, Error> {
         Ok(Document::fields(self)?.iter().map(|field| &field.field).collect())
+    }
+
+    fn between_pages(&self) -> Result<Vec<Comparison>, Error> {
+        Ok(between_pages(Document::fields(self)?))
     }
 }
 

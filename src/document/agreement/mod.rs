@@ -25,7 +25,7 @@ pub const SURE_CONFIDENCE: f64 = 0.9;
 const WEAK_CONFIDENCE: f64 = 0.6;
 
 /// Below this, a difference proves nothing: on small pictures such readings were wrong more often than the document.
-const DOUBTFUL_CONFIDENCE: f64 = 0.3;
+const DOUBTFUL_CONFIDENCE: f64 = 0.5;
 
 /// How two facts stand to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -203,6 +203,20 @@ pub fn cross_check(fields: &[DocumentField]) -> Vec<Comparison> {
         for second in ORDER.into_iter().skip(at + 1) {
             let sides = [Side { fields, source: first }, Side { fields, source: second }];
             all.extend(compare_sides(&sides));
+        }
+    }
+    all
+}
+
+/// Compares what each source says on one page with what the same source says on another: the pages of one document do not contradict
+/// each other.
+pub fn cross_check_pages(pages: &[Vec<DocumentField>]) -> Vec<Comparison> {
+    let mut all = Vec::new();
+    for (at, first) in pages.iter().enumerate() {
+        for second in &pages[at + 1..] {
+            for source in [Source::Mrz, Source::Barcode, Source::Visual] {
+                all.extend(compare_sides(&[Side { fields: first, source }, Side { fields: second, source }]));
+            }
         }
     }
     all
@@ -501,7 +515,10 @@ fn compare_numbers(a: Fact<'_>, b: Fact<'_>) -> Verdict {
         return AGREES;
     }
     let (short, long) = if left.len() < right.len() { (&left, &right) } else { (&right, &left) };
+    // Where a number ends is known in zones and barcodes.
+    let is_open = matches!(if left.len() < right.len() { b.source } else { a.source }, Source::Visual | Source::Claim);
     if let Some(digit) = long.strip_prefix(short.as_str())
+        && is_open
         && digit.len() == 1
         && check_digit(short.bytes()).map(char::from) == digit.chars().next()
     {
@@ -579,7 +596,9 @@ fn compare_dates(a: Fact<'_>, b: Fact<'_>) -> Verdict {
     let is_complete = pairs.iter().all(|(a, b)| a.is_some() && b.is_some());
     if contradicts {
         let year = |parts: &[Option<u16>; 3]| parts.first().copied().flatten();
-        let are_centuries_apart = matches!((year(&left), year(&right)), (Some(a), Some(b)) if a.abs_diff(b) == 100);
+        // Nobody who has a document was born before 1900.
+        let are_centuries_apart =
+            matches!((year(&left), year(&right)), (Some(a), Some(b)) if a.abs_diff(b) == 100 && a.min(b) >= 1900);
         if are_centuries_apart
             && left.get(1..) == right.get(1..)
             && (a.source == Source::Mrz || b.source == Source::Mrz)
@@ -673,6 +692,8 @@ fn compare_sides(sides: &[Side<'_>; 2]) -> Vec<Comparison> {
         }
         add("family_name", family);
         add("given_names", given);
+    } else if let (Some(a), Some(b)) = &givens {
+        add("given_names", compare(a, b));
     }
     match (first.field("full_name"), second.field("full_name")) {
         (Some(a), Some(b)) => add("full_name", compare(a, b)),

@@ -271,6 +271,11 @@ pub(super) fn compare_full(a: Fact<'_>, b: Fact<'_>) -> Verdict {
         verdicts.extend(compare_whole(&left, &turned(&right), a, b));
         verdicts.extend(compare_whole(&turned(&left), &right, a, b));
     }
+    // A caption such as "Name" stands before family names alone on some documents.
+    let holds = |long: &[String], short: &[String]| short.iter().all(|word| long.contains(word));
+    if holds(&left, &right) || holds(&right, &left) {
+        verdicts.push((Agreement::Unsure, Some(Detail::FewerNames)));
+    }
     let key = |verdict: &Verdict| (verdict.0, verdict.1.map(Detail::code));
     verdicts.into_iter().min_by_key(key).unwrap_or(NOT_COMPARABLE)
 }
@@ -292,6 +297,8 @@ pub(super) fn compare_full_to_parts(full: Fact<'_>, family: Fact<'_>, given: Opt
             let given_verdict = match (given, given_part.is_empty(), given_words.is_empty()) {
                 (_, true, true) => AGREES,
                 (Some(given), false, false) => compare_given_words(given_part, &given_words, full, given),
+                // Who claims a full name claims given names too.
+                _ if full.source == Source::Claim => (Agreement::Unsure, Some(Detail::FewerNames)),
                 _ => (Agreement::AgreesAsFarAsPrinted, Some(Detail::FewerNames)),
             };
             let worse = if given_verdict.0 > verdict.0 { given_verdict } else { verdict };

@@ -17,7 +17,7 @@ use crate::models::convert::ctc::MRZ_CHARACTERS;
 
 /// Widths of the input are multiples of this, so that the same line always meets the same padding, whatever else runs, and the
 /// number of different shapes stays small.
-const WIDTH_MULTIPLE_PX: usize = 128;
+const WIDTH_MULTIPLE_PX: usize = 64;
 
 /// Narrowest input; the model was trained on lines padded to it (PaddleOCR's `rec_image_shape`).
 const MIN_WIDTH_PX: usize = 320;
@@ -257,7 +257,7 @@ mod tests {
         ]
     }
 
-    const LINE: Quad = [[10.0, 10.0], [210.0, 10.0], [210.0, 34.0], [10.0, 34.0]];
+    const LINE: Quad = [[10.0, 10.0], [260.0, 10.0], [260.0, 34.0], [10.0, 34.0]];
 
     fn picture() -> Image {
         Image::build(300, 60, |rgb| rgb.fill(255))
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn equal_neighbours_count_once_and_blanks_divide() {
-        // 200 × 24 becomes 400 × 48, on the next multiple of 128.
+        // 250 × 24 becomes 500 × 48, on the next multiple of 64.
         let frames = [('_', 0.9), ('l', 0.5), ('l', 0.7), ('_', 0.8), ('l', 0.9), ('é', 0.6), ('😀', 1.0), ('_', 0.9)];
         let reader = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 512], text_outputs(&frames)));
         let line = reader.read(&picture(), &LINE, &Arc::default()).unwrap();
@@ -273,9 +273,9 @@ mod tests {
         let probabilities: Vec<f32> = line.characters.iter().map(|character| character.probability as f32).collect();
         assert_eq!(probabilities, [0.7, 0.9, 0.6, 1.0]);
         assert!((line.confidence - 0.8).abs() < 1e-6);
-        // Frames of 64 pixels of an input whose content is 400.
-        assert_eq!(line.characters[0].along, [0.16, 0.48]);
-        assert_eq!(line.characters[3].along, [0.96, 1.0], "the padding holds no place of the line");
+        // Frames of 64 pixels of an input whose content is 500.
+        assert_eq!(line.characters[0].along, [0.128, 0.384]);
+        assert_eq!(line.characters[3].along, [0.768, 0.896], "the padding holds no place of the line");
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_width_of_the_input_follows_the_line_within_bounds() {
-        let cases = [(24.0, 24.0, 384), (300.0, 24.0, 640), (1e7, 10.0, 3200), (3.0, 1e6, 384)];
+        let cases = [(24.0, 24.0, 320), (300.0, 24.0, 640), (1e7, 10.0, 3200), (3.0, 1e6, 320)];
         for (along, across, width) in cases {
             let quad = [[0.0, 0.0], [along, 0.0], [along, across], [0.0, across]];
             let reader = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, width], text_outputs(&[('a', 1.0)])));
@@ -305,16 +305,16 @@ mod tests {
         // The left half of the line is red, and the line runs downwards.
         let picture = Image::build(60, 300, |rgb| {
             for (at, pixel) in rgb.chunks_exact_mut(3).enumerate() {
-                pixel.copy_from_slice(if at / 60 < 110 { &[255, 0, 0] } else { &[0, 0, 255] });
+                pixel.copy_from_slice(if at / 60 < 135 { &[255, 0, 0] } else { &[0, 0, 255] });
             }
         });
         let port = port(Role::TextRecogniser, [3, 48, 512], Vec::new());
-        let quad = [[34.0, 10.0], [34.0, 210.0], [10.0, 210.0], [10.0, 10.0]];
+        let quad = [[34.0, 10.0], [34.0, 260.0], [10.0, 260.0], [10.0, 10.0]];
         let (input, content) = prepared(&picture, &quad, &port).unwrap();
-        assert_eq!((content, input.shape.as_slice()), (400, [3, 48, 512].as_slice()));
+        assert_eq!((content, input.shape.as_slice()), (500, [3, 48, 512].as_slice()));
         let at = |channel: usize, x: usize| input.data[(channel * 48 + 20) * 512 + x];
         // Blue comes first.
-        for (x, expected) in [(10, [-1.0, -1.0, 1.0]), (390, [1.0, -1.0, -1.0]), (401, [0.0; 3]), (511, [0.0; 3])] {
+        for (x, expected) in [(10, [-1.0, -1.0, 1.0]), (490, [1.0, -1.0, -1.0]), (501, [0.0; 3]), (511, [0.0; 3])] {
             for (channel, expected) in expected.into_iter().enumerate() {
                 assert!((at(channel, x) - expected).abs() < 1e-4, "{x} {channel}: {}", at(channel, x));
             }
