@@ -1,4 +1,4 @@
-//! `ReadDocument`: the machine-readable zone and the barcodes of a document's pictures, as fields.
+//! `ReadDocument`: what stands on a document's pictures, as fields.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,9 +63,11 @@ pub async fn read_document(call: Call, request: ReadDocumentRequest) -> Result<R
             let mut response = read
                 .await
                 .unwrap_or_else(|_| Err(Error::internal("reading panicked; its place stands in the journal")))?;
+            // The zone tells where the document lies.
+            let locates = parts.visual || parts.portrait;
             let roles = [
-                (parts.mrz || parts.visual, Role::TextDetector),
-                (parts.mrz, Role::MrzRecogniser),
+                (locates || parts.mrz, Role::TextDetector),
+                (locates || parts.mrz, Role::MrzRecogniser),
                 (parts.visual, Role::TextRecogniser),
                 (parts.portrait, Role::FaceDetector),
             ];

@@ -2,7 +2,7 @@
 //!
 //! Score: cosine similarity of the identity vectors, −1..1. Calibrated: false match rate at that score. Whether a picture is live is not asked here.
 
-use super::{Check, Evidence, Finding, MediaKind, Terms, limits};
+use super::{Check, Evidence, Finding, MediaKind, Outcome, PORTRAIT_DOUBTS, Terms, limits};
 use crate::error::Error;
 use crate::models::manifest::Role;
 
@@ -47,7 +47,14 @@ impl Check for FaceMatch {
             finding.warnings.extend(broken);
         }
         match (probe.embedding()?, reference.embedding()?) {
-            (Some(probe), Some(reference)) if usable => Ok(finding.decide(probe.cosine(reference), terms)),
+            (Some(probe), Some(reference)) if usable => {
+                let mut finding = finding.decide(probe.cosine(reference), terms);
+                let is_doubted = finding.warnings.iter().any(|warning| PORTRAIT_DOUBTS.contains(&warning.code));
+                if is_doubted && finding.outcome == Outcome::Pass {
+                    finding.outcome = Outcome::Review;
+                }
+                Ok(finding)
+            }
             // The score is told for whoever measures; it decides nothing.
             (Some(probe), Some(reference)) => Ok(Finding { score: Some(probe.cosine(reference)), ..finding }),
             _ => Ok(finding),
@@ -58,13 +65,31 @@ impl Check for FaceMatch {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{codes, empty, picture, run, shipped};
-    use super::super::{FaceEvidence, Outcome};
+    use super::super::{FaceEvidence, OnDocument};
     use super::*;
     use crate::face::embed::Embedding;
 
     fn compare(probe: &dyn FaceEvidence, reference: &dyn FaceEvidence) -> Finding {
         let evidence = Evidence { selfie: Some(probe), other_side: Some(reference), ..Evidence::default() };
         run(&FaceMatch, &evidence, Some(&shipped("face_match")), &[])
+    }
+
+    #[test]
+    fn a_portrait_that_may_be_none_is_for_a_person() {
+        let (selfie, mut portrait) = (picture(MediaKind::Selfie), picture(MediaKind::DocumentFront));
+        for (confirmed, page, expected) in [
+            (true, 0, (Outcome::Pass, vec![])),
+            (false, 0, (Outcome::Review, vec!["PORTRAIT_NOT_CONFIRMED"])),
+            (true, 1, (Outcome::Review, vec!["PORTRAIT_ON_OTHER_PAGE"])),
+        ] {
+            portrait.faces.on_document = Some(OnDocument { confirmed, page });
+            let finding = compare(&selfie, &portrait);
+            assert_eq!((finding.outcome, codes(&finding)), expected);
+        }
+        portrait.faces.on_document = Some(OnDocument { confirmed: true, page: 0 });
+        let second = portrait.faces.faces[0].clone();
+        portrait.faces.faces.push(second);
+        assert_eq!(codes(&compare(&selfie, &portrait)), ["SEVERAL_FACES_ON_DOCUMENT"]);
     }
 
     #[test]

@@ -205,7 +205,26 @@ pub struct FacesInPicture {
     pub rotation: Rotation,
     /// Length of one pixel of the analysed picture in pixels of the source.
     pub source_px: f64,
+    /// For a page of a document.
+    pub on_document: Option<OnDocument>,
 }
+
+/// How far a face on a page of a document is known to be its portrait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnDocument {
+    /// The document's outline, or its zone, tells that the faces are on it.
+    pub confirmed: bool,
+    /// Place of the page in the document, counted from 0.
+    pub page: usize,
+}
+
+/// Warnings over a portrait that leave no match without a person's look.
+pub(crate) const PORTRAIT_DOUBTS: [&str; 3] =
+    ["PORTRAIT_NOT_CONFIRMED", "PORTRAIT_ON_OTHER_PAGE", "SEVERAL_FACES_ON_DOCUMENT"];
+
+/// A second face on a document is a doubt if its area is at least this share of the portrait's; the second images of portraits that many
+/// documents show are smaller.
+const SECOND_PORTRAIT_SHARE: f64 = 0.3;
 
 /// A further face is worth a warning if its area is at least this share of the main face's; smaller ones are people far behind.
 const FURTHER_FACE_SHARE: f64 = 0.1;
@@ -231,10 +250,23 @@ impl FacesInPicture {
             };
             return vec![Warning::new(code, message, media)];
         };
-        let further = |face: &&Face| face.bounds.area() >= FURTHER_FACE_SHARE * main.bounds.area();
-        let others = self.faces[1..].iter().filter(further).count();
-        // Many documents show the portrait a second time, small or pale.
-        if others > 0 && !media.is_document() {
+        let others = |share: f64| {
+            let further = |face: &&Face| face.bounds.area() >= share * main.bounds.area();
+            self.faces[1..].iter().filter(further).count()
+        };
+        if let Some(OnDocument { confirmed, page }) = self.on_document {
+            let [not_confirmed, other_page, several] = PORTRAIT_DOUBTS;
+            let doubts = [
+                (!confirmed, not_confirmed, "neither outline nor zone tells whether the face is on the document"),
+                (page > 0, other_page, "the portrait is not on the first page of the document"),
+                (others(SECOND_PORTRAIT_SHARE) > 0, several, "the document shows more than one large face"),
+            ];
+            let holding = doubts.into_iter().filter(|(holds, ..)| *holds);
+            warnings.extend(holding.map(|(_, code, message)| Warning::new(code, message, media)));
+            return warnings;
+        }
+        let others = others(FURTHER_FACE_SHARE);
+        if others > 0 {
             let message = format!("{} faces; the largest and most central one was used", others + 1);
             warnings.push(Warning::new("MULTIPLE_FACES", message, media));
         }
@@ -522,7 +554,12 @@ pub(crate) mod testing {
         let pose = HeadPose { yaw_deg: 2.0, pitch_deg: -3.0, roll_deg: 1.0, presence: 0.99 };
         FakePicture {
             kind,
-            faces: FacesInPicture { faces: vec![face(100.0, 200.0)], rotation: Rotation::R0, source_px: 1.0 },
+            faces: FacesInPicture {
+                faces: vec![face(100.0, 200.0)],
+                rotation: Rotation::R0,
+                source_px: 1.0,
+                on_document: None,
+            },
             quality: Some(FaceQuality {
                 inter_eye_px: 80.0,
                 sharpness: 300.0,
@@ -542,7 +579,7 @@ pub(crate) mod testing {
     pub fn empty(kind: MediaKind) -> FakePicture {
         FakePicture {
             kind,
-            faces: FacesInPicture { faces: vec![], rotation: Rotation::R0, source_px: 1.0 },
+            faces: FacesInPicture { faces: vec![], rotation: Rotation::R0, source_px: 1.0, on_document: None },
             quality: None,
             embedding: None,
             liveness: None,

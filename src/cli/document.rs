@@ -68,7 +68,7 @@ pub struct MrzArgs {
 /// Any [`Failure`].
 pub async fn document(args: &DocumentArgs, target: &Target) -> Result<u8, Failure> {
     let read = read(&args.images, &[], target).await?;
-    let code = print(&read, args.call.json)?;
+    let code = print(&read, outcome(&read), args.call.json)?;
     if let Some(path) = &args.draw {
         draw::save(&drawn(&args.images, &read)?, path)?;
     }
@@ -101,7 +101,13 @@ fn drawn(images: &[PathBuf], read: &ReadDocumentResponse) -> Result<RgbImage, Fa
 /// # Errors
 /// Any [`Failure`].
 pub async fn barcode(args: &BarcodeArgs, target: &Target) -> Result<u8, Failure> {
-    print(&read(std::slice::from_ref(&args.image), &["barcode"], target).await?, args.call.json)
+    let read = read(std::slice::from_ref(&args.image), &["barcode"], target).await?;
+    let has_any = read.pages.iter().any(|page| !page.barcodes.is_empty());
+    let outcome = match outcome(&read) {
+        Outcome::Inconclusive if has_any => Outcome::Pass,
+        outcome => outcome,
+    };
+    print(&read, outcome, args.call.json)
 }
 
 async fn read(images: &[PathBuf], parts: &[&str], target: &Target) -> Result<ReadDocumentResponse, Failure> {
@@ -138,15 +144,16 @@ pub fn mrz(args: &MrzArgs) -> Result<u8, Failure> {
     let repaired = repair(&lines, today).map_err(|error| Failure::BadInput(error.to_string()))?;
     let fields = fields::of_mrz(&repaired.mrz).into_iter().map(|field| field_message(field, 0)).collect();
     let page = DocumentPage { mrz: Some(mrz_message(&repaired)), ..DocumentPage::default() };
-    print(&ReadDocumentResponse { pages: vec![page], fields, ..Default::default() }, args.json)
+    let read = ReadDocumentResponse { pages: vec![page], fields, ..Default::default() };
+    print(&read, outcome(&read), args.json)
 }
 
-fn print(read: &ReadDocumentResponse, json: bool) -> Result<u8, Failure> {
+fn print(read: &ReadDocumentResponse, outcome: Outcome, json: bool) -> Result<u8, Failure> {
     let mut out = std::io::stdout();
     let paint = Paint { on: super::colour_wanted(&out) };
-    let text = if json { format!("{}\n", to_json(read)) } else { to_text(read, paint) };
+    let text = if json { format!("{}\n", to_json(read, outcome)) } else { to_text(read, paint) };
     out.write_all(text.as_bytes())?;
-    Ok(exit_code_of(outcome(read)))
+    Ok(exit_code_of(outcome))
 }
 
 /// What a document's reading amounts to: FAIL with a wrong check digit, REVIEW with a field that could be read otherwise or with sources
@@ -164,7 +171,7 @@ fn outcome(read: &ReadDocumentResponse) -> Outcome {
         Outcome::Fail
     } else if read.fields.iter().any(is_open) || read.comparisons.iter().any(contradicts) {
         Outcome::Review
-    } else if read.fields.is_empty() && read.pages.iter().all(|page| page.barcodes.is_empty()) {
+    } else if read.fields.is_empty() {
         Outcome::Inconclusive
     } else {
         Outcome::Pass
@@ -185,9 +192,9 @@ fn parse_date(text: &str) -> Result<Date, String> {
 
 // ---------------------------------------------------------------- JSON
 
-fn to_json(read: &ReadDocumentResponse) -> Value {
+fn to_json(read: &ReadDocumentResponse, outcome: Outcome) -> Value {
     json!({
-        "outcome": super::report::outcome_word(outcome(read)),
+        "outcome": super::report::outcome_word(outcome),
         "fields": read.fields.iter().map(field_to_json).collect::<Vec<_>>(),
         "record": read.record.iter().map(record_to_json).collect::<Vec<_>>(),
         "comparisons": read.comparisons.iter().map(comparison_to_json).collect::<Vec<_>>(),
@@ -272,7 +279,8 @@ mod tests {
     #[test]
     fn json_keys_are_stable_and_repairs_are_listed() {
         // An O where only a digit can stand.
-        let read = to_json(&lines(&[FIRST, "L898902C36UTO74O8122F1204159ZE184226B<<<<<10"]));
+        let read = lines(&[FIRST, "L898902C36UTO74O8122F1204159ZE184226B<<<<<10"]);
+        let read = to_json(&read, outcome(&read));
         assert_eq!(read["outcome"], "PASS");
         assert_eq!(read["pages"][0]["mrz"]["format"], "TD3");
         assert_eq!(read["pages"][0]["mrz"]["repairs"][0]["from"], "O");

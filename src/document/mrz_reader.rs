@@ -158,8 +158,12 @@ fn zone(strips: &[Strip], today: Date) -> Option<FoundMrz> {
         let seen = strips.iter().flat_map(|strip| &strip.positions);
         let fillers = seen.filter(|position| position.best() == '<').count();
         let valid = repaired.mrz.check_digits().filter(|(_, digit)| *digit == mrz::CheckDigit::Valid).count();
-        // One line alone looks like many other things: only its check digit makes it a zone.
-        let is_zone = valid >= MIN_VALID_DIGITS || (fillers >= MIN_FILLERS && (valid > 0 || strips.len() > 1));
+        // Other text looks like a zone too: only a check digit makes it one, where the format has any.
+        let has_digits = repaired
+            .mrz
+            .check_digits()
+            .any(|(_, digit)| matches!(digit, mrz::CheckDigit::Valid | mrz::CheckDigit::Failed { .. }));
+        let is_zone = valid >= MIN_VALID_DIGITS || (fillers >= MIN_FILLERS && (valid > 0 || !has_digits));
         is_zone.then(|| FoundMrz { repaired, quad: around(strips) })
     });
     // Of equals the first, which has the most lines.

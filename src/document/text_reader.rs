@@ -23,6 +23,10 @@ const MAX_PAGE_PX: f64 = 960.0;
 /// text costs more runs of the model.
 const MAX_LINES: usize = 100;
 
+/// Sum of their lengths, each in multiples of its height. The fullest side of a document has about 600. Reading as much as this takes a
+/// second and a half on one core.
+const MAX_TOTAL_LENGTH: f64 = 1500.0;
+
 /// Lines lower than this in the picture are unreadable.
 const MIN_LINE_PX: f64 = 6.0;
 
@@ -162,6 +166,12 @@ impl TextReader {
         });
         lines.sort_by(|a, b| b.size()[1].total_cmp(&a.size()[1]));
         lines.truncate(MAX_LINES);
+        let mut total = 0.0;
+        lines.retain(|line| {
+            let [along, across] = line.size();
+            total += along / across.max(1.0);
+            total <= MAX_TOTAL_LENGTH
+        });
         lines.sort_by(|a, b| centre(&a.quad)[1].total_cmp(&centre(&b.quad)[1]));
         let lines: Vec<TextLine> = lines.into_iter().map(running_right).collect();
         let in_picture: Vec<TextLine> = lines.iter().map(|line| page.line_to_picture(line)).collect();

@@ -57,6 +57,21 @@ impl Image {
         Ok(Self { width, height, rgb })
     }
 
+    /// A copy of the part with its top left corner at a place.
+    ///
+    /// # Panics
+    /// If the part reaches over the border of the picture.
+    pub fn part(&self, [left, top]: [u32; 2], [width, height]: [u32; 2]) -> Self {
+        let row_bytes = self.width as usize * 3;
+        let (first, count) = (left as usize * 3, width as usize * 3);
+        let rows = self.rgb.chunks_exact(row_bytes).skip(top as usize);
+        Self::build(width, height, |rgb| {
+            for (target, row) in rgb.chunks_exact_mut(count).zip(rows) {
+                target.copy_from_slice(&row[first..first + count]);
+            }
+        })
+    }
+
     /// The three bytes of the pixel in column `x` and row `y`.
     ///
     /// # Panics

@@ -98,10 +98,10 @@ impl Document {
         face_models: &Arc<FaceModels>,
         today: Date,
     ) -> Self {
-        let page = |source| Arc::new(Page::new(source, readers.clone(), parts.mrz, today));
+        let page = |source| Arc::new(Page::new(source, readers.clone(), today));
         let pages: Vec<_> = sources.into_iter().map(page).collect();
         Self {
-            faces: pages.iter().map(|page| Picture::of_page(page, Arc::clone(face_models))).collect(),
+            faces: (0..).zip(&pages).map(|(at, page)| Picture::of_page(page, at, Arc::clone(face_models))).collect(),
             barcodes: pages.iter().map(|_| OnceLock::new()).collect(),
             pages,
             parts,
@@ -147,7 +147,7 @@ impl Document {
     /// # Errors
     /// Those of decoding and of the models.
     pub fn mrz(&self, page: usize) -> Result<Option<&Arc<FoundMrz>>, Error> {
-        self.pages[page].mrz()
+        if self.parts.mrz { self.pages[page].mrz() } else { Ok(None) }
     }
 
     /// Where the document lies on a page.

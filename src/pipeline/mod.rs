@@ -207,7 +207,8 @@ impl Engine {
         Picture::new(source, Arc::clone(&self.face_models))
     }
 
-    /// Puts the pictures of a document to work. Counting the pages of a PDF file takes milliseconds: to be called from a blocking thread.
+    /// Puts the pictures of a document to work. Counting the pages of a PDF file takes time, of a hostile one seconds: to be called from a blocking
+    /// thread.
     ///
     /// # Errors
     /// Those of [`Source::of_document`].

@@ -12,7 +12,7 @@ use crate::document::barcode::{self, Effort, Luma, Symbology};
 use crate::document::capture::{self, CaptureWarning};
 use crate::document::content::ReadBarcode;
 use crate::document::fields::DocumentField;
-use crate::document::locate::{self, Located};
+use crate::document::locate::{self, Located, Quad};
 use crate::document::mrz::{CheckDigit, Date};
 use crate::document::mrz_reader::{FoundMrz, MrzReader};
 use crate::document::text_reader::{PageText, Place, TextReader};
@@ -35,7 +35,6 @@ pub struct DocumentReaders {
 pub struct Page {
     pub source: Arc<Source>,
     readers: DocumentReaders,
-    reads_mrz: bool,
     /// Decides centuries.
     today: Date,
     mrz: OnceLock<Result<Option<Arc<FoundMrz>>, Error>>,
@@ -46,12 +45,10 @@ pub struct Page {
 }
 
 impl Page {
-    /// A page whose machine-readable zone counts as not there if `reads_mrz` is false.
-    pub fn new(source: Arc<Source>, readers: DocumentReaders, reads_mrz: bool, today: Date) -> Self {
+    pub fn new(source: Arc<Source>, readers: DocumentReaders, today: Date) -> Self {
         Self {
             source,
             readers,
-            reads_mrz,
             today,
             mrz: OnceLock::new(),
             located: OnceLock::new(),
@@ -66,9 +63,6 @@ impl Page {
     /// # Errors
     /// Those of decoding and of the models.
     pub fn mrz(&self) -> Result<Option<&Arc<FoundMrz>>, Error> {
-        if !self.reads_mrz {
-            return Ok(None);
-        }
         let source = &self.source;
         let read = self.mrz.get_or_init(|| {
             let image = &source.decoded()?.image;
@@ -98,6 +92,25 @@ impl Page {
             Ok(located)
         };
         self.located.get_or_init(find).as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// The zone, unless it has no right check digit: other text is taken for a zone at times, which does not tell how the page lies.
+    fn proved_zone(&self) -> Result<Option<&Arc<FoundMrz>>, Error> {
+        let is_proved =
+            |found: &&Arc<FoundMrz>| found.repaired.mrz.check_digits().any(|(_, digit)| digit == CheckDigit::Valid);
+        Ok(self.mrz()?.filter(is_proved))
+    }
+
+    /// Around the part of the picture that can show the portrait: the document; where its outline was not found, as much above its zone
+    /// as a page has. `None` if neither is known.
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn portrait_region(&self) -> Result<Option<Quad>, Error> {
+        if let Some(located) = self.located()? {
+            return Ok(Some(located.widened()));
+        }
+        Ok(self.proved_zone()?.map(|found| page_above(&found.quad)))
     }
 
     /// What the photograph suffers from, by its outline.
@@ -164,10 +177,7 @@ impl Page {
         let read = || {
             let image = &source.decoded()?.image;
             let located = self.located()?;
-            // Other text is taken for a zone at times; one without any right check digit does not tell which way the page lies.
-            let proved =
-                |found: &&Arc<FoundMrz>| found.repaired.mrz.check_digits().any(|(_, digit)| digit == CheckDigit::Valid);
-            let zone = self.mrz()?.filter(proved).map(|found| &found.quad);
+            let zone = self.proved_zone()?.map(|found| &found.quad);
             let place = Place { quad: located.map(|located| &located.quad), zone };
             source.timed(Stage::Text, || self.readers.text.read(image, &place, &source.context))
         };
@@ -186,5 +196,32 @@ impl Page {
             *corner = text.page.to_picture(*corner).map(|at| at / scale);
         }
         Ok(fields)
+    }
+}
+
+/// The page of which `zone` is the lowest part, in proportions of the data page of a passport, the highest of all.
+fn page_above(zone: &Quad) -> Quad {
+    /// Shares of the width of the zone.
+    const HEIGHT: f64 = 0.65;
+    const MARGIN: f64 = 0.08;
+    let [left, right, ..] = *zone;
+    let along = [right[0] - left[0], right[1] - left[1]];
+    let at = |from: [f64; 2], across: f64, up: f64| {
+        [from[0] + across * along[0] + up * along[1], from[1] + across * along[1] - up * along[0]]
+    };
+    [at(left, -MARGIN, HEIGHT), at(right, MARGIN, HEIGHT), at(zone[2], MARGIN, 0.0), at(zone[3], -MARGIN, 0.0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_above_a_zone_turns_with_it() {
+        let upright = page_above(&[[100.0, 500.0], [500.0, 500.0], [500.0, 540.0], [100.0, 540.0]]);
+        assert_eq!(upright, [[68.0, 240.0], [532.0, 240.0], [532.0, 540.0], [68.0, 540.0]]);
+        // Upside down: the page lies below the zone.
+        let turned = page_above(&[[500.0, 540.0], [100.0, 540.0], [100.0, 500.0], [500.0, 500.0]]);
+        assert_eq!(turned, [[532.0, 800.0], [68.0, 800.0], [68.0, 500.0], [532.0, 500.0]]);
     }
 }

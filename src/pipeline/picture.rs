@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::page::Page;
 use super::source::{News, Pixels, Source, Stage};
-use crate::checks::{FaceEvidence, FacesInPicture, MediaKind};
+use crate::checks::{FaceEvidence, FacesInPicture, MediaKind, OnDocument};
+use crate::document::ocr::{Quad, is_inside};
 use crate::error::Error;
 use crate::face::Face;
 use crate::face::age::{AgeEstimates, AgeEstimators};
@@ -31,8 +32,8 @@ pub struct FaceModels {
 /// A picture in which faces are looked for.
 pub struct Picture {
     source: Arc<Source>,
-    /// For a page of a document, the outline of which tells whose face is the portrait.
-    page: Option<Arc<Page>>,
+    /// For a page of a document, the outline of which tells whose face is the portrait, with its place in the document.
+    page: Option<(Arc<Page>, usize)>,
     models: Arc<FaceModels>,
     found: OnceLock<Result<Found, Error>>,
     quality: OnceLock<Result<Option<FaceQuality>, Error>>,
@@ -43,8 +44,10 @@ pub struct Picture {
 
 /// The analysed picture and its faces.
 pub struct Found {
-    /// Turned upright.
+    /// The picture or, of a document, the part that shows it, turned upright.
     pub image: Image,
+    /// Where that part begins in the decoded picture.
+    origin: [f64; 2],
     pub faces: FacesInPicture,
     /// Size of the source picture, EXIF orientation applied.
     pub source_size: [u32; 2],
@@ -63,7 +66,11 @@ impl Found {
     /// A face in pixels of the source picture: turned back and scaled.
     pub fn in_source(&self, face: &Face) -> Face {
         let (back, scale) = (self.faces.rotation.inverse(), self.faces.source_px);
-        face.mapped(|point| back.apply_to_point(point, self.image.width, self.image.height).map(|at| at * scale))
+        let [left, top] = self.origin;
+        face.mapped(|point| {
+            let [x, y] = back.apply_to_point(point, self.image.width, self.image.height);
+            [(x + left) * scale, (y + top) * scale]
+        })
     }
 
     fn portrait(&self) -> Option<Portrait> {
@@ -90,11 +97,11 @@ impl Picture {
     }
 
     /// The faces on a page of a document. Those beside the document, such as its holder's, are none of them.
-    pub fn of_page(page: &Arc<Page>, models: Arc<FaceModels>) -> Self {
-        Self::with_page(Arc::clone(&page.source), Some(Arc::clone(page)), models)
+    pub fn of_page(page: &Arc<Page>, place: usize, models: Arc<FaceModels>) -> Self {
+        Self::with_page(Arc::clone(&page.source), Some((Arc::clone(page), place)), models)
     }
 
-    fn with_page(source: Arc<Source>, page: Option<Arc<Page>>, models: Arc<FaceModels>) -> Self {
+    fn with_page(source: Arc<Source>, page: Option<(Arc<Page>, usize)>, models: Arc<FaceModels>) -> Self {
         Self {
             source,
             page,
@@ -125,27 +132,32 @@ impl Picture {
 
     fn find(&self, search: Search) -> Result<Found, Error> {
         let &Pixels { ref image, scale, source_size } = self.source.decoded()?;
+        let region = match &self.page {
+            Some((page, _)) => page.portrait_region()?,
+            None => None,
+        };
+        let part = region.and_then(|region| part_around(image, &region));
+        let (searched, origin) = part.as_ref().map_or((image, [0.0; 2]), |(part, origin)| (part, *origin));
         let (detector, context) = (&self.models.detector, &self.source.context);
         let FoundFaces { faces, rotation, image } = self.source.timed(Stage::Detect, || match search {
-            Search::MainFace => detector.find(image, context),
-            Search::AllFaces => detector.find_all(image, context),
+            Search::MainFace => detector.find(searched, context),
+            Search::AllFaces => detector.find_all(searched, context),
         })?;
-        // What a page of a document lacks, another page may have: the checks tell it.
-        let mut found = Found { image, faces: FacesInPicture { faces, rotation, source_px: 1.0 / scale }, source_size };
-        if let Some(page) = &self.page {
-            if let Some(located) = page.located()? {
-                let (all, centre) = (std::mem::take(&mut found.faces.faces), |face: &Face| {
-                    found.in_source(face).bounds.centre().map(|at| at * scale)
-                });
-                found.faces.faces = all.into_iter().filter(|face| located.contains(centre(face))).collect();
-            }
-            if let Some(portrait) = found.portrait() {
-                self.source.tell(News::Portrait(Arc::new(portrait)));
-            }
-        } else {
+        let on_document = self.page.as_ref().map(|(_, place)| OnDocument { confirmed: region.is_some(), page: *place });
+        let faces = FacesInPicture { faces, rotation, source_px: 1.0 / scale, on_document };
+        let mut found = Found { image, origin, faces, source_size };
+        if let Some(region) = region {
+            let all = std::mem::take(&mut found.faces.faces);
+            let centre = |face: &Face| found.in_source(face).bounds.centre().map(|at| at * scale);
+            found.faces.faces = all.into_iter().filter(|face| is_inside(centre(face), &region)).collect();
+        }
+        if self.page.is_none() {
             for warning in found.faces.warnings(self.source.kind()) {
                 self.source.tell(News::Warning(warning));
             }
+        } else if let Some(portrait) = found.portrait() {
+            // What a page of a document lacks, another page may have: the checks tell it.
+            self.source.tell(News::Portrait(Arc::new(portrait)));
         }
         Ok(found)
     }
@@ -160,6 +172,22 @@ impl Picture {
         let Some(face) = found.faces.main() else { return Ok(None) };
         self.source.timed(stage, || work(found, face)).map(Some)
     }
+}
+
+/// The upright rectangle around a quadrilateral, as far as it lies in the picture, and its top left corner. `None` if it is the whole
+/// picture or none of it.
+fn part_around(image: &Image, quad: &Quad) -> Option<(Image, [f64; 2])> {
+    let along = |axis: usize, size: u32| {
+        let values = quad.map(|corner| corner[axis].clamp(0.0, f64::from(size)));
+        let (low, high) = values.iter().fold((f64::MAX, 0.0_f64), |(low, high), at| (low.min(*at), high.max(*at)));
+        // Whole pixels of a picture: they fit.
+        [low.floor() as u32, high.ceil() as u32]
+    };
+    let ([left, right], [top, bottom]) = (along(0, image.width), along(1, image.height));
+    let (width, height) = (right.saturating_sub(left), bottom.saturating_sub(top));
+    let is_whole = (width, height) == (image.width, image.height);
+    let part = (width > 0 && height > 0 && !is_whole).then(|| image.part([left, top], [width, height]));
+    part.map(|part| (part, [f64::from(left), f64::from(top)]))
 }
 
 impl FaceEvidence for Picture {

@@ -218,16 +218,17 @@ pub async fn run(
             let _ = events.send(Event::News(origin, news));
         })
     };
+    // Given back when the last thread is done, which may be after the caller has gone.
+    let place = Arc::new(place);
     let reads_document = plan.checks.iter().any(|(check, _)| check.reads_document());
     let subject = {
         let (engine, context, media) = (Arc::clone(engine), Arc::clone(context), plan.media);
         let parts = if reads_document { Parts::ALL } else { Parts { portrait: true, ..Parts::NONE } };
         let put_to_work = move || Subject::new(&engine, media, parts, plan.claims, plan.today, &context, &listener);
-        let subject = tokio::task::spawn_blocking(put_to_work).await;
+        let held = Arc::clone(&place);
+        let subject = tokio::task::spawn_blocking(move || (put_to_work(), held)).await.map(|(subject, _)| subject);
         Arc::new(subject.map_err(|_| Error::internal("opening the files panicked; its place stands in the journal"))??)
     };
-    // Given back when the last thread is done, which may be after the caller has gone.
-    let place = Arc::new(place);
     let mut tasks: JoinSet<Result<Option<CheckResult>, Error>> = JoinSet::new();
     // Work that the checks will ask for, started beside them. Its errors are told by the checks, which ask for the same.
     let mut prepare = |work: fn(&Subject, &mpsc::UnboundedSender<Event>)| {

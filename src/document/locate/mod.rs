@@ -19,7 +19,6 @@ mod whole;
 
 pub use quads::{FEATURES, Features, Hypothesis};
 
-use super::ocr::is_inside;
 use crate::imaging::Image;
 use crate::imaging::resize::resize;
 
@@ -85,13 +84,13 @@ pub struct Located {
 }
 
 impl Located {
-    /// True for a point of the picture that lies on the document, or beside it by less than the corners may be wrong.
-    pub fn contains(&self, point: [f64; 2]) -> bool {
+    /// The quadrilateral, wider by as much as its corners may be wrong.
+    pub fn widened(&self) -> Quad {
         /// Of the distance of a corner from the centre.
         const MARGIN: f64 = 1.05;
         let centre = self.quad.iter().fold([0.0, 0.0], |sum, [x, y]| [sum[0] + x / 4.0, sum[1] + y / 4.0]);
         let widened = |[x, y]: [f64; 2]| [centre[0] + MARGIN * (x - centre[0]), centre[1] + MARGIN * (y - centre[1])];
-        is_inside(point, &self.quad.map(widened))
+        self.quad.map(widened)
     }
 }
 

@@ -373,7 +373,7 @@ impl<'a> Page<'a> {
                     && text.trim_end_matches(')').ends_with(|c: char| c.is_ascii_digit())
                     && letters < 12;
                 let is_sure = piece.line.confidence >= NAME_CONFIDENCE;
-                (letters >= 2 && is_sure && !is_caption)
+                (letters >= 3 && is_sure && !is_caption)
                     .then(|| Value::Text(text.trim_matches([' ', ':', ',', '.']).to_owned()))
             }
             Label::FamilyOrFull | Label::GivenOrFull | Label::Other => None,

@@ -166,9 +166,11 @@ impl PdfError {
 /// A question to the caller: is the time up? It is asked often and must be quick.
 pub type Deadline<'a> = &'a (dyn Fn() -> bool + Sync);
 
-/// Tells a PDF file by its header, which may stand behind up to 1 KiB of other bytes.
+/// Tells a PDF file by its header. Readers accept it behind up to 1 KiB of other bytes, but a file that is a picture to one reader and a
+/// PDF to another shows a person something else than the machine: only white space and a byte order mark may come before it.
 pub fn is_pdf(bytes: &[u8]) -> bool {
-    bytes[..bytes.len().min(HEADER_WITHIN_BYTES)].windows(5).any(|window| window == b"%PDF-")
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    bytes[..bytes.len().min(HEADER_WITHIN_BYTES)].trim_ascii_start().starts_with(b"%PDF-")
 }
 
 /// Counts the pages; at least 1.

@@ -58,6 +58,36 @@ fn has_name(bytes: &[u8], names: &[&[u8]]) -> bool {
     slashes.into_iter().any(|(at, _)| names.iter().any(|name| name_is(&bytes[at + 1..], name)))
 }
 
+/// True if `/W` with an array of three numbers and more stands in the file, as the dictionary of each cross-reference stream must have it,
+/// without a reference (ISO 32000-1, 7.5.8.2). Compressed pictures hold the name alone by chance.
+fn has_field_widths(bytes: &[u8]) -> bool {
+    let slashes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &bytes[at + 1..]);
+    let names = slashes.filter(|rest| name_is(rest, b"W"));
+    names.into_iter().any(|rest| {
+        // The name may be written with an escape: `#57`.
+        let mut rest = &rest[if rest[0] == b'#' { 3 } else { 1 }..];
+        let (mut is_open, mut numbers) = (false, 0);
+        loop {
+            rest = rest.trim_ascii_start();
+            match rest {
+                [b'\0', after @ ..] => rest = after,
+                [b'%', after @ ..] => {
+                    let end = after.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(after.len());
+                    rest = &after[end..];
+                }
+                [b'[', after @ ..] if !is_open => (is_open, rest) = (true, after),
+                [b'0'..=b'9' | b'+' | b'-' | b'.', ..] if is_open => {
+                    numbers += 1;
+                    let digits = rest.iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.'));
+                    rest = &rest[digits.count()..];
+                }
+                // The array may go on with anything; three numbers are enough.
+                _ => break numbers >= 3,
+            }
+        }
+    })
+}
+
 /// True if `bytes` begin with this name and then end or go on with something that is no part of a name.
 fn name_is(bytes: &[u8], name: &[u8]) -> bool {
     let mut at = 0;
@@ -86,10 +116,10 @@ fn name_is(bytes: &[u8], name: &[u8]) -> bool {
 /// filters that cannot be recognised in this way.
 pub(super) fn check_file(bytes: &[u8], options: &PdfOptions, deadline: Deadline<'_>) -> Result<(), PdfError> {
     check_structure(bytes)?;
-    // Only a file with a cross-reference stream, whose dictionary has `/W`, has object streams. Nobody writes them with these.
+    // Only a file with a cross-reference stream has object streams. Nobody writes them with these.
     let odd: [&[u8]; 8] =
         [b"LZWDecode", b"LZW", b"RunLengthDecode", b"RL", b"ASCII85Decode", b"A85", b"ASCIIHexDecode", b"AHx"];
-    if has_name(bytes, &odd) && has_name(bytes, &[b"W"]) {
+    if has_name(bytes, &odd) && has_field_widths(bytes) {
         return Err(PdfError::Unsupported);
     }
     let mut budget = MAX_FILE_EXPANDED_BYTES;
@@ -129,11 +159,15 @@ pub(super) fn check_file(bytes: &[u8], options: &PdfOptions, deadline: Deadline<
 /// [`PdfError::Damaged`].
 fn check_structure(bytes: &[u8]) -> Result<(), PdfError> {
     let (mut depth, mut open, mut open_starts, mut searched) = (0usize, 0usize, 0usize, 0usize);
+    // A dictionary inside of another stands behind a name; pixels of the value of `<` do not.
+    let mut has_name = true;
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         match byte {
+            b'/' => has_name = true,
             b'<' if bytes.get(at + 1) == Some(&b'<') => {
-                depth += 1;
+                depth += usize::from(has_name);
+                has_name = false;
                 if depth > MAX_DICTIONARY_DEPTH {
                     return Err(PdfError::Damaged);
                 }

@@ -199,6 +199,20 @@ fn pages_are_counted_and_chosen() {
 }
 
 #[test]
+fn pictures_that_look_like_structure_by_chance_are_read() {
+    let resources = "/Resources << /XObject << /N 5 0 R >> >>";
+    let image = "/Type /XObject /Subtype /Image /Width 60 /Height 60 /ColorSpace /DeviceGray /BitsPerComponent 8";
+    // Unpacked pixels of the value of `<`, and such as spell the name of the widths of a cross-reference stream beside a filter's.
+    let mut names = vec![100; 3600];
+    names[40..61].copy_from_slice(b"/RL /W [12x] /A85 /W ");
+    for pixels in [vec![b'<'; 3600], names] {
+        let file = one_page("[0 0 60 60]", resources, b"60 0 0 60 0 0 cm /N Do", vec![stream(image, &pixels)]);
+        assert_eq!(render_first(&file).unwrap().image.pixel(59, 59), [pixels[3599]; 3]);
+    }
+    assert!(is_pdf(b" \n%PDF-1.4") && !is_pdf(b"\xff\xd8\xff\xfe\0\x0c from %PDF-1.4"));
+}
+
+#[test]
 fn what_cannot_be_read_is_named() {
     let good = scan((72.0, 36.0), (72, 36), "");
     assert_eq!(render_first(b"%PDF-1.7\nnothing here").unwrap_err().code(), "PDF_DAMAGED");
