@@ -37,6 +37,10 @@ const SURELY_UPRIGHT: f64 = 0.9;
 const MIN_VALID_DIGITS: usize = 2;
 const MIN_FILLERS: usize = 3;
 
+/// Characters that may be replaced in a zone whose check digits are not all right in the end. Mirrored pages gave 20 to 50, the three real
+/// zones of that kind none.
+const MAX_UNPROVED_REPAIRS: usize = 12;
+
 /// A zone that was found.
 #[derive(Debug, Clone)]
 pub struct FoundMrz {
@@ -158,13 +162,12 @@ fn zone(strips: &[Strip], today: Date) -> Option<FoundMrz> {
         let seen = strips.iter().flat_map(|strip| &strip.positions);
         let fillers = seen.filter(|position| position.best() == '<').count();
         let valid = repaired.mrz.check_digits().filter(|(_, digit)| *digit == mrz::CheckDigit::Valid).count();
-        // Other text looks like a zone too: only a check digit makes it one, where the format has any.
-        let has_digits = repaired
-            .mrz
-            .check_digits()
-            .any(|(_, digit)| matches!(digit, mrz::CheckDigit::Valid | mrz::CheckDigit::Failed { .. }));
-        let is_zone = valid >= MIN_VALID_DIGITS || (fillers >= MIN_FILLERS && (valid > 0 || !has_digits));
-        is_zone.then(|| FoundMrz { repaired, quad: around(strips) })
+        // Other text looks like a zone too, mirrored ones most of all: without a right check digit it must be read surely.
+        let is_sure = strips.len() > 1 && confidence(strips) >= SURELY_UPRIGHT;
+        let is_zone = valid >= MIN_VALID_DIGITS || (fillers >= MIN_FILLERS && (valid > 0 || is_sure));
+        let replaced = repaired.repairs.iter().filter(|repair| repair.proof != mrz::Proof::FillerRun).count();
+        let is_invented = replaced > MAX_UNPROVED_REPAIRS && !repaired.mrz.all_check_digits_valid();
+        (is_zone && !is_invented).then(|| FoundMrz { repaired, quad: around(strips) })
     });
     // Of equals the first, which has the most lines.
     found.enumerate().max_by_key(|(index, found)| (rank(found), Reverse(*index))).map(|(_, found)| found)
