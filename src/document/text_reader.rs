@@ -2,7 +2,7 @@
 //!
 //! Called by `pipeline` after the machine-readable zone, which tells the direction of the text; without one, a few lines are read both ways
 //! and the better reading decides. Lines are read beside each other, so that those of one width share runs of the model. Left
-//! out: what the lines mean, which is [`visual`](super::visual)'s business.
+//! out: what the lines mean, which is [`visual`]'s business.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,9 +1,9 @@
 //! Where an identity document lies in a photograph.
 //!
 //! Called by the reading of documents, before anything is rectified or read. The picture is made small, its edges are grown to
-//! segments and gathered to lines ([`edges`]); four lines make a quadrilateral, judged by its sides, its shape and the colours
-//! on both sides of its border ([`quads`]); the best one is fitted to the full picture ([`refine`]). A picture that is itself a
-//! cropped document is answered with its border ([`whole`]).
+//! segments and gathered to lines (`edges`); four lines make a quadrilateral, judged by its sides, its shape and the colours
+//! on both sides of its border (`quads`); the best one is fitted to the full picture (`refine`). A picture that is itself a
+//! cropped document is answered with its border (`whole`).
 //!
 //! Left out: which way is up (that takes the content: text, portrait, machine-readable zone), more than one document in a picture
 //! (the one with the clearest border is returned), and documents that are bent.
