@@ -99,8 +99,6 @@ pub struct RenderedPage {
     pub image: Image,
     /// Pixels per inch of paper, as the file gives the size of the paper.
     pub dpi: f64,
-    /// Pages in the file.
-    pub page_count: usize,
     /// One embedded picture fills at least half of the page: a scan rather than a drawn text.
     pub is_scan: bool,
 }
@@ -293,7 +291,7 @@ fn draw(pdf: &Pdf, page: &Page<'_>, options: &PdfOptions, deadline: Deadline<'_>
             rgb.copy_from_slice(&[pixel.r, pixel.g, pixel.b]);
         }
     });
-    Ok(RenderedPage { image, dpi: scale.0.max(scale.1) * POINTS_PER_INCH, page_count: pdf.pages().len(), is_scan })
+    Ok(RenderedPage { image, dpi: scale.0.max(scale.1) * POINTS_PER_INCH, is_scan })
 }
 
 /// The resolution at which to draw a page of this size, in pixels per point along both axes.
