@@ -3,6 +3,7 @@
 //! `cargo bench --bench documents -- barcodes DIR [ANGLE]`: zxing-cpp's `test/samples` (a folder for each kind, same-named `.txt` or
 //! `.bin` with the payload), turned by so many degrees; `-- aamva DIR`: the texts of idparser's tests with its `expected.json`;
 //! `-- mrz DIR`: pictures of machine-readable zones with a `ground_truth.json`, through a daemon of its own (after `make pack`);
+//! `-- photographs DIR COUNT`: the same on so many generated photographs of every level of degradation, written to DIR before;
 //! `-- budget`: what a verification of a 12-megapixel passport takes stage by stage, drawn here, with a daemon of its own (after `make
 //! pack sample-photos`).
 
@@ -18,13 +19,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use vouch::api::proto::document_part::Part;
 use vouch::api::proto::verify_event::Event;
 use vouch::api::proto::{Media, MediaKind, ReadDocumentRequest, VerifyRequest};
 use vouch::document::aamva::{self, Field, Height, Record, Weight};
 use vouch::document::barcode::{Luma, Request, Symbology, join_parts, read};
 use vouch::document::mrz::{self, DateParts, Fields, Format, Sex};
+use vouch::specimen::document::{Kind, Options, specimen};
+use vouch::specimen::photograph::{Shot, photograph};
 use zxingcpp::{ImageFormat, ImageView, TextMode};
 
 fn main() {
@@ -34,10 +37,14 @@ fn main() {
         ["barcodes", folder, angle] => barcodes(Path::new(folder), angle.parse().expect("an angle in degrees")),
         ["aamva", folder] => aamva(Path::new(folder)),
         ["mrz", folder] => zones(Path::new(folder)),
+        ["photographs", folder, count] => {
+            take_photographs(Path::new(folder), count.parse().expect("a number of photographs"));
+            zones(Path::new(folder));
+        }
         ["budget"] => budget(),
         // `cargo bench` without arguments runs everything, and there is nothing to run on.
         _ => println!(
-            "usage: documents barcodes DIR [ANGLE] | documents aamva DIR | documents mrz DIR | documents budget"
+            "usage: documents barcodes DIR [ANGLE] | documents aamva DIR | documents mrz DIR | documents photographs DIR COUNT | documents budget"
         ),
     }
 }
@@ -172,6 +179,8 @@ fn zones(root: &Path) {
         let mut client = daemon.client().await;
         let (mut exact, mut found, mut valid_but_wrong, mut lines, mut lines_exact) = (0, 0, 0, 0, 0);
         let mut ms = Vec::new();
+        // Pictures and exact ones by level of degradation, where it is known.
+        let mut levels: BTreeMap<u64, [usize; 2]> = BTreeMap::new();
         for case in &truth {
             let name = case["image"].as_str().unwrap();
             let expected: Vec<&str> = case["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
@@ -195,6 +204,11 @@ fn zones(root: &Path) {
             lines_exact += expected.iter().filter(|line| read.iter().any(|read| read == *line)).count();
             let is_valid = mrz.as_ref().is_some_and(|mrz| mrz.check_digits_valid);
             valid_but_wrong += usize::from(is_valid && !is_exact);
+            if let Some(level) = case["level"].as_u64() {
+                let [count, right] = levels.entry(level).or_default();
+                *count += 1;
+                *right += usize::from(is_exact);
+            }
             if !is_exact {
                 println!("{name} ({}): {}", case["format"], if is_valid { "VALID BUT WRONG" } else { "not exact" });
                 for (index, line) in expected.iter().enumerate() {
@@ -203,6 +217,9 @@ fn zones(root: &Path) {
             }
         }
         ms.sort_by(f64::total_cmp);
+        for (level, [count, right]) in levels {
+            println!("level {level}: {right} of {count} exact");
+        }
         println!(
             "{} images: {exact} exact, {found} with a zone, {valid_but_wrong} valid but wrong; {lines_exact} of {lines} lines exact; \
              {:.0} ms median, {:.0} ms p95",
@@ -211,6 +228,33 @@ fn zones(root: &Path) {
             percentile(&ms, 0.95)
         );
     });
+}
+
+/// First seed of the photographs; the training of the recogniser draws from other streams of chance.
+const FIRST_SEED: u64 = 500_000;
+
+/// Writes photographs of 1280 × 720 pixels of every kind of document with a zone, and their truth.
+fn take_photographs(folder: &Path, count: u64) {
+    std::fs::create_dir_all(folder).unwrap();
+    let kinds = [Kind::Td3, Kind::Td1, Kind::Td2, Kind::MrvA, Kind::MrvB];
+    let (mut truth, mut cut) = (Vec::new(), 0);
+    for index in 0..count {
+        let (seed, level) = (FIRST_SEED + index, (index % 5) as u8);
+        let document = specimen(kinds[(index / 5) as usize % kinds.len()], seed, &Options::default());
+        let page = document.pages.iter().find(|page| page.truth.mrz.is_some()).unwrap();
+        let taken = photograph(page, &Shot { seed, level, size_px: [1280, 720] });
+        let zone = taken.truth.mrz.unwrap();
+        let is_seen = |[x, y]: &[f64; 2]| (0.0..=1280.0).contains(x) && (0.0..=720.0).contains(y);
+        if !zone.quads.iter().flatten().all(is_seen) {
+            cut += 1;
+            continue;
+        }
+        let image = format!("{index}-level{level}.jpg");
+        std::fs::write(folder.join(&image), &taken.jpeg).unwrap();
+        truth.push(json!({ "image": image, "format": zone.format, "lines": zone.lines, "level": level }));
+    }
+    println!("{} photographs; {cut} more left out, as a part of the zone lies outside of the picture", truth.len());
+    std::fs::write(folder.join("ground_truth.json"), serde_json::to_vec_pretty(&truth).unwrap()).unwrap();
 }
 
 // ---------------------------------------------------------------- time

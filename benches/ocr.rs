@@ -4,7 +4,7 @@
 //! lists (`[{"image": …, "lines": […]}]`): without repair, without grammar, what the recogniser holds for best.
 //! `cargo bench --bench ocr -- lines DIR` reads the boxes of `DIR/box/*.csv` (`x1,y1,x2,y2,x3,y3,x4,y4,TEXT`) in `DIR/img`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,9 @@ fn registry() -> anyhow::Result<Registry> {
         queue_per_model: 16,
         cores: 1,
     };
-    Ok(Registry::load(&Manifest::shipped()?, &Role::ALL, &pack, Some(&pack.join("cache")), &settings)?)
+    // Other models than the shipped ones, as in the daemon's `models.manifest`.
+    let own = std::env::var_os("VOUCH_MODELS").map(PathBuf::from);
+    Ok(Registry::load(&Manifest::load(own.as_deref())?, &Role::ALL, &pack, Some(&pack.join("cache")), &settings)?)
 }
 
 fn port(registry: &Registry, role: Role) -> anyhow::Result<ModelPort> {
@@ -87,7 +89,7 @@ fn zones(folder: &Path, long_side_px: u32) -> anyhow::Result<()> {
         for line in found.iter().filter(|line| line.size()[0] >= MIN_ZONE_ASPECT * line.size()[1]) {
             for line in [*line, line.turned()] {
                 let started = Instant::now();
-                readings.push(recogniser.read(&picture, &line.quad, &context)?);
+                readings.push(recogniser.read(&picture, &line.capitals(), &context)?.as_read());
                 reading.push(started.elapsed());
             }
         }

@@ -11,7 +11,8 @@
 //! 7. [`inference`]: queue, batches and ONNX Runtime sessions behind one small trait.
 //! 8. [`calibration`]: score to error rates, operating points.
 //!
-//! Beside that way: [`models`] (manifest, pull, verify, bundle), [`config`], [`ops`] (systemd, logging), [`cli`] (what the
+//! Beside that way: [`models`] (manifest, pull, verify, bundle), [`config`], [`ops`] (systemd, logging), [`specimen`] (synthetic documents to try and
+//! train with), [`cli`] (what the
 //! `vouch` binary does).
 
 pub mod api;
@@ -27,3 +28,4 @@ pub mod inference;
 pub mod models;
 pub mod ops;
 pub mod pipeline;
+pub mod specimen;

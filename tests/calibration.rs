@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use vouch::api::proto::verification_server::{Verification, VerificationServer};
 use vouch::api::proto::{
     CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, CheckResult, DetectFacesRequest, DetectFacesResponse,
     EstimateAgeRequest, EstimateAgeResponse, GetStatusRequest, GetStatusResponse, MatchFacesRequest,
-    MatchFacesResponse, ModelRef, Outcome, ReadDocumentRequest, ReadDocumentResponse, VerifyEvent, VerifyRequest,
-    Warning,
+    MatchFacesResponse, ModelRef, Outcome, ReadDocumentRequest, ReadDocumentResponse, ScanMrzEvent, ScanMrzRequest,
+    VerifyEvent, VerifyRequest, Warning,
 };
 use vouch::calibration::{CalibrationSet, Decision, Support};
 
@@ -76,6 +76,11 @@ impl MadeUp {
 #[tonic::async_trait]
 impl Verification for MadeUp {
     type VerifyStream = tokio_stream::Empty<Result<VerifyEvent, Status>>;
+    type ScanMrzStream = tokio_stream::Empty<Result<ScanMrzEvent, Status>>;
+
+    async fn scan_mrz(&self, _: Request<Streaming<ScanMrzRequest>>) -> Result<Response<Self::ScanMrzStream>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
 
     async fn verify(&self, _: Request<VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         Err(Status::unimplemented("not needed here"))

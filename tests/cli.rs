@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
 use vouch::api::proto::verification_server::{Verification, VerificationServer};
 use vouch::api::proto::verify_event::Event;
@@ -20,8 +20,8 @@ use vouch::api::proto::{
     self, Accepted, Calibrated, CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, CheckResult, CheckStatus,
     DetectFacesRequest, DetectFacesResponse, EstimateAgeRequest, EstimateAgeResponse, Face, FaceQuality,
     GetStatusRequest, GetStatusResponse, MatchFacesRequest, MatchFacesResponse, MediaKind, ModelRef, ModelStatus,
-    OperatingPoint, Outcome, Point, Progress, ReadDocumentRequest, ReadDocumentResponse, State, Summary, VerifyEvent,
-    VerifyRequest, Warning,
+    OperatingPoint, Outcome, Point, Progress, ReadDocumentRequest, ReadDocumentResponse, ScanMrzEvent, ScanMrzRequest,
+    State, Summary, VerifyEvent, VerifyRequest, Warning,
 };
 
 // ---------------------------------------------------------------- the played daemon
@@ -98,6 +98,11 @@ struct Service(Arc<Daemon>);
 #[tonic::async_trait]
 impl Verification for Service {
     type VerifyStream = ReceiverStream<Result<VerifyEvent, Status>>;
+    type ScanMrzStream = tokio_stream::Empty<Result<ScanMrzEvent, Status>>;
+
+    async fn scan_mrz(&self, _: Request<Streaming<ScanMrzRequest>>) -> Result<Response<Self::ScanMrzStream>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
 
     async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         *self.0.grpc_timeout.lock().unwrap() =
@@ -694,6 +699,36 @@ fn mrz_takes_lines_from_standard_input_and_a_day_for_the_century() {
     };
     assert_eq!((field("birth_date"), field("expiry_date")), ("1874-08-12".into(), "2012-04-15".into()));
     assert_eq!(read["outcome"], "PASS");
+}
+
+#[test]
+fn specimens_are_written_without_a_daemon_and_have_the_same_bytes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let specimen = |arguments: &[&str]| {
+        let arguments = [&["specimen", "--seed", "7"][..], arguments].concat();
+        Ended::from(vouch(Path::new("/nonexistent/vouch.sock"), folder.path(), &arguments).output().unwrap())
+    };
+    let ended = specimen(&["--kind", "td1", "--dpi", "72", "--sheet", "-o", "a"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(ended.out, "a/td1-7-front.png\na/td1-7-back.png\na/td1-7.json\na/sheet.png\n");
+    assert_eq!(specimen(&["--kind", "td1", "--dpi", "72", "-o", "b"]).code, 0);
+    let bytes = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    for name in ["td1-7-front.png", "td1-7-back.png", "td1-7.json"] {
+        assert!(bytes(&format!("a/{name}")) == bytes(&format!("b/{name}")), "{name}");
+    }
+    let truth: Value = serde_json::from_slice(&bytes("a/td1-7.json")).unwrap();
+    assert_eq!((&truth["kind"], &truth["seed"]), (&json!("td1"), &json!(7)));
+    assert_eq!(truth["pages"][1]["file"], "td1-7-back.png");
+    let lines: Vec<&str> =
+        truth["pages"][1]["mrz"]["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    assert_eq!(mrz(&lines).code, 0);
+
+    let ended = specimen(&["--kind", "letter", "--dpi", "72", "--photo", "2", "--size", "320x400", "-o", "a"]);
+    assert_eq!((ended.code, ended.out.as_str()), (0, "a/letter-7-photo2.jpg\na/letter-7-photo2.json\n"));
+
+    assert_eq!(specimen(&["--kind", "td4"]).code, 64);
+    assert_eq!(specimen(&["--portrait", "missing.jpg"]).code, 66);
+    assert_eq!(specimen(&["--dpi", "72", "-o", "a/td1-7.json"]).code, 74);
 }
 
 #[test]

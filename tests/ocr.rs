@@ -66,13 +66,16 @@ fn a_drawn_line_is_found_and_read_whichever_way_the_picture_lies() {
         assert_eq!(found.len(), 1, "{rotation:?}: {found:?}");
         // Two of the four directions are read from the wrong end first.
         let readings = [found[0], found[0].turned()].map(|line| {
-            (text.read(&picture, &line.quad, &context).unwrap(), zone.read(&picture, &line.quad, &context).unwrap())
+            (
+                text.read(&picture, &line.quad, &context).unwrap(),
+                zone.read(&picture, &line.capitals(), &context).unwrap().as_read(),
+            )
         });
         let right = readings.iter().filter(|(line, _)| line.text == TEXT).collect::<Vec<_>>();
         assert_eq!(right.len(), 1, "{rotation:?}: {:?}", readings.each_ref().map(|(line, _)| &line.text));
         let (line, positions) = right[0];
         assert_eq!(best(positions), TEXT, "{rotation:?}");
-        assert!(line.confidence > 0.9, "{rotation:?}: {}", line.confidence);
+        assert!(line.confidence > 0.8, "{rotation:?}: {}", line.confidence);
         assert!(positions.iter().all(|position| position.probability(position.best()) > 0.5), "{rotation:?}");
         // The seventh glyph begins at 6 of 17 steps of the text, which the rectangle surrounds.
         let [from, to] = line.characters[6].along;
@@ -94,8 +97,8 @@ fn a_picture_without_text_has_no_lines_and_reads_as_nothing() {
 fn the_same_line_gives_the_same_bits_beside_others() {
     let Readers { zone, .. } = readers();
     let picture = drawn(&[TEXT]);
-    let quad = [[36.0, 52.0], [512.0, 52.0], [512.0, 96.0], [36.0, 96.0]];
-    let narrower = [[36.0, 52.0], [260.0, 52.0], [260.0, 96.0], [36.0, 96.0]];
+    let quad = [[40.0, 60.0], [516.0, 60.0], [516.0, 88.0], [40.0, 88.0]];
+    let narrower = [[40.0, 60.0], [260.0, 60.0], [260.0, 88.0], [40.0, 88.0]];
     let alone = zone.read(&picture, &quad, &Arc::default()).unwrap();
     std::thread::scope(|scope| {
         let asked: Vec<_> = (0..6)

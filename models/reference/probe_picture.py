@@ -21,9 +21,10 @@ def value(x, y, c):
 def tensor(spec, size):
     """The picture as the input of a model: `spec` is the manifest's `input`, `size` is [width, height]. Batch of one."""
     width, height = size
-    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
+    channels = 1 if spec["colour"] == "grey" else 3
+    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(channels), indexing="ij")
     pixels = value(x, y, c).astype(np.float32)
-    pixels = (pixels - np.float32(spec["mean"])) * np.float32(spec["scale"])
+    pixels = (pixels - np.float32(spec["mean"][:channels])) * np.float32(spec["scale"][:channels])
     if spec["layout"] == "nchw":
         pixels = pixels.transpose(2, 0, 1)
     return np.ascontiguousarray(pixels[None])

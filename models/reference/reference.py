@@ -26,8 +26,6 @@ ANY_SIZE = [640, 640]
 # Largest difference allowed, as a share of the largest absolute value of the output. Conversions keep every weight, so that
 # what remains is the order of summation; the differences found are some 100 times smaller than this.
 SHARE = 1e-3
-# The characters of a machine-readable zone, in the order of the converted recogniser's classes after the blank.
-MRZ = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ<"
 
 
 def with_onnxruntime(paths, names, x):
@@ -74,25 +72,21 @@ def with_tfjs(paths, names, x):
 
 
 def with_onnxruntime_and_ctc(paths, names, x):
-    """The heads of src/models/convert/ctc.rs in NumPy, on what the source file gives."""
+    """The end of src/models/convert/ctc.rs in NumPy, on what the source file gives."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(paths[0]), providers=["CPUExecutionProvider"])
     (classes,) = session.run(None, {session.get_inputs()[0].name: x})
     symbols = session.get_modelmeta().custom_metadata_map["character"].split("\n")
     by = f"onnxruntime {onnxruntime.__version__} on the source file, its output reduced with NumPy {np.__version__}"
-    if len(names) == 2:
-        code_points = np.array([0, *map(ord, symbols), ord(" ")], np.float32)
-        return by, [code_points[classes.argmax(axis=2)], classes.max(axis=2)]
-    kept = classes[:, :, [0, *(1 + symbols.index(symbol) for symbol in MRZ)]]
-    return by, [kept / kept.sum(axis=2, keepdims=True)]
+    code_points = np.array([0, *map(ord, symbols), ord(" ")], np.float32)
+    return by, [code_points[classes.argmax(axis=2)], classes.max(axis=2)]
 
 
 RUNTIMES = {
     "none": with_onnxruntime,
     "fold_free_size": with_onnxruntime,
     "ctc_text": with_onnxruntime_and_ctc,
-    "ctc_mrz": with_onnxruntime_and_ctc,
     "tflite": with_litert,
     "tfjs": with_tfjs,
 }
@@ -104,12 +98,15 @@ def main(cache):
     for model in manifest["model"]:
         size = [side or any_side for side, any_side in zip(model["input"]["size"], ANY_SIZE)]
         x = tensor(model["input"], size)
-        paths = [pathlib.Path(cache) / file["sha256"] for file in model["source"]["files"]]
-        if model["convert"] == "fold":
+        if model.get("built_in"):
+            paths = [HERE.parent / "mrz" / model["file"]]
+        else:
+            paths = [pathlib.Path(cache) / file["sha256"] for file in model["source"]["files"]]
+        if model.get("convert", "none") == "fold":
             # SFace's 8-bit form is for OpenCV, fr_liveness is plain ONNX.
             run = with_opencv if model["role"] == "face_embedder" else with_onnxruntime
         else:
-            run = RUNTIMES[model["convert"]]
+            run = RUNTIMES[model.get("convert", "none")]
         computed_by, outputs = run(paths, model["outputs"], x)
         print(f'\n[[probe]]\n# {model["name"]}\nsha256 = "{model["sha256"]}"')
         print(f'computed_by = "{computed_by}"\nsize = {size}')

@@ -12,6 +12,7 @@ pub mod listener;
 mod match_faces;
 pub mod read_document;
 mod request;
+mod scan_mrz;
 pub mod server;
 pub mod service;
 mod status;

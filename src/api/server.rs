@@ -45,7 +45,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
 
 /// Requests that one connection may have open at once; the client holds further ones back. tonic reads a whole message before a
 /// handler sees it, so this times `max_connections` times `max_message_bytes` is what callers who are allowed can make the
-/// daemon hold, for at most [`READING_GRACE`] longer than a request may take. Lower `max_connections` where callers are not trusted.
+/// daemon hold (a scan up to three: one being read, one that waits and one at work), for at most [`READING_GRACE`] longer than a request may take. Lower `max_connections` where callers are not trusted.
 const MAX_STREAMS_PER_CONNECTION: u32 = 64;
 
 /// What a request may take beyond `max_request_seconds` before the transport ends it: requests end by their own deadline, and this catches

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::proto::verification_server::{Verification, VerificationServer};
 use super::proto::{
     CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, DetectFacesRequest, DetectFacesResponse,
     EstimateAgeRequest, EstimateAgeResponse, GetStatusRequest, GetStatusResponse, MatchFacesRequest,
-    MatchFacesResponse, ReadDocumentRequest, ReadDocumentResponse, VerifyRequest,
+    MatchFacesResponse, ReadDocumentRequest, ReadDocumentResponse, ScanMrzRequest, VerifyRequest,
 };
 use super::request::Call;
+use super::scan_mrz::{ScanStream, scan_mrz};
 use super::verify::{EventStream, verify};
 use super::{check_passive_liveness, detect_faces, estimate_age, get_status, match_faces, read_document};
 use crate::pipeline::Engine;
@@ -41,6 +42,7 @@ impl VerificationService {
 #[tonic::async_trait]
 impl Verification for VerificationService {
     type VerifyStream = EventStream;
+    type ScanMrzStream = ScanStream;
 
     async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<EventStream>, Status> {
         let (call, request) = self.call(request);
@@ -82,6 +84,11 @@ impl Verification for VerificationService {
     ) -> Result<Response<ReadDocumentResponse>, Status> {
         let (call, request) = self.call(request);
         read_document::read_document(call, request).await.map(Response::new)
+    }
+
+    async fn scan_mrz(&self, request: Request<Streaming<ScanMrzRequest>>) -> Result<Response<ScanStream>, Status> {
+        let (call, frames) = self.call(request);
+        scan_mrz(call, frames).await.map(Response::new)
     }
 
     async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {

@@ -1,7 +1,7 @@
-//! The commands of the `vouch` binary: a thin client of the daemon, and the care of the model pack.
+//! The commands of the `vouch` binary: a thin client of the daemon, the care of the model pack, and specimens to try it with.
 //!
 //! Called by `src/bin/vouch.rs`. Parses the arguments, runs one command, prints errors in words and turns the end into an exit
-//! code. Knows nothing of pictures or models beyond the messages of `proto/vouch/v1/vouch.proto`. Exit codes follow BSD
+//! code. Knows nothing of pictures or models beyond the messages of `proto/vouch/v1/vouch.proto`, except for `specimen`. Exit codes follow BSD
 //! `sysexits.h` (see [`crate::error::exit`]), with 0 to 3 telling the outcome of a verification.
 
 pub mod completions;
@@ -12,6 +12,8 @@ pub mod faces;
 pub mod models;
 pub mod reading;
 pub mod report;
+pub mod scan;
+pub mod specimen;
 pub mod status;
 pub mod verify;
 
@@ -77,9 +79,15 @@ enum Command {
     /// Read the barcodes of a picture
     #[command(after_help = EXIT_CODES)]
     Barcode(document::BarcodeArgs),
+    /// Read a machine-readable zone from several pictures of it, until it is proved
+    #[command(after_help = EXIT_CODES)]
+    Scan(scan::ScanArgs),
     /// Read the lines of a machine-readable zone; needs no daemon
     #[command(after_help = EXIT_CODES)]
     Mrz(document::MrzArgs),
+    /// Draw documents that do not exist, and photographs of them, to try an integration with; needs no daemon
+    #[command(after_help = EXIT_CODES)]
+    Specimen(specimen::SpecimenArgs),
     /// Show the daemon's state, models, checks and load
     Status(status::StatusArgs),
     /// Make, check and move the model pack
@@ -108,7 +116,9 @@ pub fn main() -> ExitCode {
         Command::Faces(args) => block_on(faces::run(&args, &target(args.call.timeout))),
         Command::Document(args) => block_on(document::document(&args, &target(args.call.timeout))),
         Command::Barcode(args) => block_on(document::barcode(&args, &target(args.call.timeout))),
+        Command::Scan(args) => block_on(scan::scan(&args, &target(args.call.timeout))),
         Command::Mrz(args) => document::mrz(&args),
+        Command::Specimen(args) => specimen::run(&args),
         Command::Status(args) => block_on(status::run(&args, &target(args.call.timeout))),
         Command::Models(command) => Ok(models::main(command)),
         Command::Completions(args) => completions::run(&args),

@@ -266,12 +266,15 @@ fn run_licences(arguments: &PackArguments, as_json: bool) -> anyhow::Result<()> 
         return print(&format!("{}\n", serde_json::to_string_pretty(&entries)?));
     }
     let mut text = String::new();
-    let mut paragraph = |title: String, licence: &str, upstream: &str, source: Option<&Source>, remarks: &str| {
-        let from = source.map_or_else(|| "the operator's own file".to_owned(), describe);
-        text.push_str(&format!("{title}\n  licence   {licence}\n  upstream  {upstream}\n  taken from {from}\n"));
+    let taken_from = |source: Option<&Source>, otherwise: &str| {
+        let mut from = source.map_or_else(|| otherwise.to_owned(), describe);
         for file in source.iter().flat_map(|source| &source.files) {
-            text.push_str(&format!("            {} (SHA-256 {})\n", file.path, file.sha256));
+            from.push_str(&format!("\n            {} (SHA-256 {})", file.path, file.sha256));
         }
+        from
+    };
+    let mut paragraph = |title: String, licence: &str, upstream: &str, from: String, remarks: &str| {
+        text.push_str(&format!("{title}\n  licence   {licence}\n  upstream  {upstream}\n  taken from {from}\n"));
         if !remarks.is_empty() {
             text.push_str(&format!("  remarks   {remarks}\n"));
         }
@@ -279,12 +282,14 @@ fn run_licences(arguments: &PackArguments, as_json: bool) -> anyhow::Result<()> 
     };
     for entry in manifest.models() {
         let title = format!("{} ({})", entry.name, entry.role.name());
-        paragraph(title, &entry.licence, &entry.upstream, entry.source.as_ref(), &entry.licence_remarks);
+        let otherwise = if entry.built_in { "this program, which contains it" } else { "the operator's own file" };
+        let from = taken_from(entry.source.as_ref(), otherwise);
+        paragraph(title, &entry.licence, &entry.upstream, from, &entry.licence_remarks);
     }
     let runtime = manifest.runtime();
-    let source = runtime.build().map(|build| &build.source);
+    let from = taken_from(runtime.build().map(|build| &build.source), "nowhere: there is none for this processor");
     let title = format!("{} {} (runtime)", runtime.name, runtime.version);
-    paragraph(title, &runtime.licence, &runtime.upstream, source, &runtime.licence_remarks);
+    paragraph(title, &runtime.licence, &runtime.upstream, from, &runtime.licence_remarks);
     print(&text)
 }
 

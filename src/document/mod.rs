@@ -1,7 +1,8 @@
 //! Identity documents: what stands on them, in text and in codes.
 //!
 //! Called by `pipeline` with decoded pictures, and by the command line with lines of text. [`ocr`] finds and reads lines,
-//! [`mrz_reader`] those of a machine-readable zone, which [`mrz`] turns into fields and back; [`text_reader`] those that are printed for
+//! [`mrz_reader`] those of a machine-readable zone, which [`mrz`] turns into fields and back and [`mrz_fusion`] brings together from
+//! several pictures; [`text_reader`] those that are printed for
 //! people, whose facts [`visual`] finds; [`barcode`] finds symbols and [`aamva`]
 //! understands those of North American licences, which [`content`] brings together; [`fields`] brings all sources into one form, and [`agreement`] compares them. Nothing here reads a clock: the day of
 //! the check is a parameter.
@@ -14,6 +15,7 @@ pub mod content;
 pub mod fields;
 pub mod locate;
 pub mod mrz;
+pub mod mrz_fusion;
 pub mod mrz_reader;
 pub mod ocr;
 pub mod text_reader;

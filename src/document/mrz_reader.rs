@@ -9,7 +9,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use super::mrz::{self, Date, ReadLine, Reading, Repaired};
-use super::ocr::{MrzRecogniser, Position, Quad, TextDetector, TextLine};
+use super::ocr::{MrzLine, MrzRecogniser, Position, Quad, TextDetector, TextLine};
 use crate::error::Error;
 use crate::imaging::Image;
 use crate::inference::RequestContext;
@@ -32,6 +32,10 @@ const LINE_PITCH: std::ops::RangeInclusive<f64> = 0.6..=3.5;
 /// Mean probability of the characters from which a line counts as read the right way up.
 const SURELY_UPRIGHT: f64 = 0.9;
 
+/// Probability that the lines have the lengths of a format, below which they are not read as having them. Clear lines have all but 1, those of
+/// other lengths e⁻²⁰ and less. Raised, a zone with a hidden end is left to the repair of lengths, which knows less.
+const MIN_LENGTH_PROBABILITY: f64 = 1e-9;
+
 /// What makes a group of lines a zone: so many right check digits, or fewer and so many fillers that were seen. One digit of five is
 /// right by chance in two of five readings of any text.
 const MIN_VALID_DIGITS: usize = 2;
@@ -45,6 +49,8 @@ const MAX_UNPROVED_REPAIRS: usize = 12;
 #[derive(Debug, Clone)]
 pub struct FoundMrz {
     pub repaired: Repaired,
+    /// What the recogniser saw, before the repair.
+    pub read: Vec<ReadLine>,
     /// Around all lines, clockwise from the top left corner of the text, in pixel areas of the picture.
     pub quad: Quad,
 }
@@ -60,6 +66,8 @@ pub struct MrzReader {
 #[derive(Debug, Clone)]
 struct Strip {
     line: TextLine,
+    seen: MrzLine,
+    /// The characters that stand out by themselves.
     positions: Vec<Position>,
 }
 
@@ -121,7 +129,8 @@ impl MrzReader {
         context: &Arc<RequestContext>,
     ) -> Result<Vec<Strip>, Error> {
         let read = |line: TextLine| -> Result<Strip, Error> {
-            Ok(Strip { line, positions: self.recogniser.read(image, &line.quad, context)? })
+            let seen = self.recogniser.read(image, &line.capitals(), context)?;
+            Ok(Strip { line, positions: seen.as_read(), seen })
         };
         std::thread::scope(|scope| {
             let strips: Vec<_> = lines.into_iter().map(|line| scope.spawn(move || read(line))).collect();
@@ -155,9 +164,12 @@ fn zone(strips: &[Strip], today: Date) -> Option<FoundMrz> {
         3 => &[0..3, 1..3, 0..2],
         _ => &[],
     };
-    let found = choices.iter().filter_map(|choice| {
+    let readings = choices.iter().flat_map(|choice| {
         let strips = &strips[choice.clone()];
-        let lines: Vec<ReadLine> = strips.iter().map(|strip| read_line(&strip.positions)).collect();
+        let as_read: Vec<ReadLine> = strips.iter().map(|strip| read_line(&strip.positions)).collect();
+        of_known_lengths(strips).into_iter().chain([as_read]).map(move |lines| (strips, lines))
+    });
+    let found = readings.filter_map(|(strips, lines)| {
         let repaired = mrz::repair(&lines, today).ok()?;
         let seen = strips.iter().flat_map(|strip| &strip.positions);
         let fillers = seen.filter(|position| position.best() == '<').count();
@@ -167,10 +179,40 @@ fn zone(strips: &[Strip], today: Date) -> Option<FoundMrz> {
         let is_zone = valid >= MIN_VALID_DIGITS || (fillers >= MIN_FILLERS && (valid > 0 || is_sure));
         let replaced = repaired.repairs.iter().filter(|repair| repair.proof != mrz::Proof::FillerRun).count();
         let is_invented = replaced > MAX_UNPROVED_REPAIRS && !repaired.mrz.all_check_digits_valid();
-        (is_zone && !is_invented).then(|| FoundMrz { repaired, quad: around(strips) })
+        (is_zone && !is_invented).then(|| FoundMrz { repaired, read: lines, quad: around(strips) })
     });
     // Of equals the first, which has the most lines.
     found.enumerate().max_by_key(|(index, found)| (rank(found), Reverse(*index))).map(|(_, found)| found)
+}
+
+/// The lines read as lines of the most probable lengths that a zone with so many has.
+fn of_known_lengths(strips: &[Strip]) -> Option<Vec<ReadLine>> {
+    let mut lengths: Vec<&[usize]> = mrz::Format::ALL.into_iter().map(mrz::Format::line_lengths).collect();
+    lengths.retain(|lengths| lengths.len() == strips.len());
+    lengths.sort_unstable();
+    lengths.dedup();
+    let read = lengths.into_iter().filter_map(|lengths| of_lengths(strips, lengths));
+    let (_, lines) = read.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some(lines)
+}
+
+/// The lines read as having these lengths, with the probability that they do.
+fn of_lengths(strips: &[Strip], lengths: &[usize]) -> Option<(f64, Vec<ReadLine>)> {
+    let mut probability = 1.0;
+    let mut lines = Vec::new();
+    for (strip, &length) in strips.iter().zip(lengths) {
+        // Where less than half of a line stands out, it is another.
+        if 2 * strip.positions.len() < length {
+            return None;
+        }
+        let (of_length, positions) = strip.seen.of_length(length)?;
+        probability *= of_length;
+        if probability < MIN_LENGTH_PROBABILITY {
+            return None;
+        }
+        lines.push(read_line(&positions));
+    }
+    Some((probability, lines))
 }
 
 /// What a recogniser saw, for the repair.

@@ -3,16 +3,19 @@
 //! Called by `face` on every crop, with the input description of the model's manifest entry. Resizing is not done here.
 
 use super::Image;
+use super::quality::luma;
 use crate::inference::Tensor;
 use crate::models::manifest::{Colour, InputSpec, Layout};
 
 /// Turns a picture into a tensor: `(value − mean) × scale` per channel, channels in the order of `spec.colour`, shape
-/// `[3, height, width]` or `[height, width, 3]` by `spec.layout`. `spec.size` is not looked at: the picture's own size counts.
+/// `[3, height, width]` or `[height, width, 3]` by `spec.layout`, with one channel for grey. `spec.size` is not looked at: the
+/// picture's own size counts.
 pub fn to_tensor(image: &Image, spec: &InputSpec) -> Tensor {
     let (width, height) = (image.width as usize, image.height as usize);
     let source_channel = match spec.colour {
         Colour::Rgb => [0, 1, 2],
         Colour::Bgr => [2, 1, 0],
+        Colour::Grey => return grey_tensor(image, spec),
     };
     // 256 values per channel instead of arithmetic per pixel: the same results, rounded once.
     let tables: [[f32; 256]; 3] = std::array::from_fn(|channel| {
@@ -36,6 +39,16 @@ pub fn to_tensor(image: &Image, spec: &InputSpec) -> Tensor {
     }
 }
 
+fn grey_tensor(image: &Image, spec: &InputSpec) -> Tensor {
+    let (width, height) = (image.width as usize, image.height as usize);
+    let value = |luma: u8| (f32::from(luma) - spec.mean[0]) * spec.scale[0];
+    let shape = match spec.layout {
+        Layout::Nhwc => vec![height, width, 1],
+        Layout::Nchw => vec![1, height, width],
+    };
+    Tensor { shape, data: luma(image).into_iter().map(value).collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +67,7 @@ mod tests {
         let tensor = to_tensor(&image, &spec(Layout::Nhwc, Colour::Bgr));
         assert_eq!(tensor.shape, [1, 2, 3]);
         assert_eq!(tensor.data, [29.0, 9.0, 70.0, 59.0, 24.0, 370.0]);
+        let tensor = to_tensor(&image, &spec(Layout::Nchw, Colour::Grey));
+        assert_eq!((tensor.shape, tensor.data), (vec![1, 1, 2], vec![17.0, 47.0]));
     }
 }

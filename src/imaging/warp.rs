@@ -104,6 +104,19 @@ impl Perspective {
         Self { m: product(&whole(last), &product(&self.m, &whole(first))) }
     }
 
+    /// The map that undoes this one, by its adjugate. `None` if this one squeezes the plane to a line or a point, or holds numbers that are
+    /// not finite.
+    pub fn invert(&self) -> Option<Self> {
+        let [[a, b, c], [d, e, f], [g, h, i]] = self.m;
+        let m = [
+            [e * i - f * h, c * h - b * i, b * f - c * e],
+            [f * g - d * i, a * i - c * g, c * d - a * f],
+            [d * h - e * g, b * g - a * h, a * e - b * d],
+        ];
+        let determinant = a * m[0][0] + b * m[1][0] + c * m[2][0];
+        (determinant.is_finite() && determinant.abs() > f64::MIN_POSITIVE).then_some(Self { m })
+    }
+
     /// For [`warp`], which counts in pixel centres: the same map of a map between pixel areas.
     pub fn in_pixel_centres(&self) -> Self {
         let shift = |by: f64| Affine { m: [[1.0, 0.0, by], [0.0, 1.0, by]] };

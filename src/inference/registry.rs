@@ -222,8 +222,8 @@ fn warm_up(entry: &ModelEntry, runner: &mut OnnxRunner) -> Result<(), RegistryEr
     // A side that may have any size is warmed up near that of its commonest use.
     let [width, height] = entry.input.size.map(|side| if side == 0 { 320 } else { side as usize });
     let shape = match entry.input.layout {
-        Layout::Nchw => vec![3, height, width],
-        Layout::Nhwc => vec![height, width, 3],
+        Layout::Nchw => vec![entry.input.channels(), height, width],
+        Layout::Nhwc => vec![height, width, entry.input.channels()],
     };
     let grey = (127.0 - entry.input.mean[0]) * entry.input.scale[0];
     let outputs = runner.run_batch(&[Tensor { data: vec![grey; shape.iter().product()], shape }]).map_err(failed)?;

@@ -37,7 +37,7 @@ pub enum Role {
     TextDetector,
     /// A line of text in any of the scripts that the model knows.
     TextRecogniser,
-    /// A line of a machine-readable zone: 37 characters, with the probability of each.
+    /// A line of a machine-readable zone: strips of 32 rows to the probabilities of the blank and 37 characters (`models/mrz`).
     MrzRecogniser,
 }
 
@@ -95,11 +95,23 @@ pub enum Layout {
     Nhwc,
 }
 
+impl InputSpec {
+    /// Channels of the input.
+    pub fn channels(&self) -> usize {
+        match self.colour {
+            Colour::Rgb | Colour::Bgr => 3,
+            Colour::Grey => 1,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Colour {
     Rgb,
     Bgr,
+    /// One channel, the first of `mean` and `scale`.
+    Grey,
 }
 
 /// One model.
@@ -133,8 +145,11 @@ pub struct ModelEntry {
     /// What is done to the source file. Always `none` for an operator's own model.
     #[serde(default)]
     pub convert: Conversion,
-    /// Where the file comes from; absent for an operator's own model.
+    /// Where the file comes from; absent for an operator's own model and for one that is part of the program.
     pub source: Option<Source>,
+    /// The file is part of the program: see [`super::built_in`].
+    #[serde(default)]
+    pub built_in: bool,
 }
 
 /// How a source file becomes the file of the pack; see `models::convert`.
@@ -150,8 +165,6 @@ pub enum Conversion {
     FoldFreeSize,
     /// ONNX text recogniser: the characters become part of the graph, which gives the best one of each frame.
     CtcText,
-    /// ONNX text recogniser, cut down to the characters of machine-readable zones.
-    CtcMrz,
     /// TensorFlow Lite to ONNX.
     Tflite,
     /// TensorFlow.js to ONNX; the files are the graph and the weights.
@@ -248,7 +261,7 @@ impl ModelEntry {
 
     /// True if the entry comes from the operator's file and not from the shipped manifest.
     pub fn is_own(&self) -> bool {
-        self.source.is_none()
+        self.source.is_none() && !self.built_in
     }
 }
 
@@ -344,8 +357,8 @@ fn parse_shipped(text: &str) -> Result<Manifest, ManifestError> {
         return Err(ManifestError::Invalid { origin: origin.to_owned(), line: 1, reason });
     }
     let mut models = checked(file.model, text, origin, |entry| {
-        if entry.source.is_none() {
-            Some("a shipped model needs a source".to_owned())
+        if entry.source.is_some() == entry.built_in {
+            Some("a shipped model has a source or is built in".to_owned())
         } else if entry.bytes.is_none() {
             Some("a shipped model needs its size in bytes".to_owned())
         } else if !is_plain_name(&entry.file) {
@@ -363,8 +376,8 @@ fn own_entries(text: &str, path: &Path) -> Result<Vec<ModelEntry>, ManifestError
     let file: OwnFile = toml::from_str(text)
         .map_err(|error| ManifestError::Malformed { origin: origin.clone(), cause: Box::new(error) })?;
     let mut models = checked(file.model, text, &origin, |entry| {
-        (entry.source.is_some() || entry.convert != Conversion::None)
-            .then(|| "an own model is a file; `source` and `convert` belong to shipped models".to_owned())
+        (entry.source.is_some() || entry.built_in || entry.convert != Conversion::None)
+            .then(|| "an own model is a file; `source`, `built_in` and `convert` belong to shipped models".to_owned())
     })?;
     let folder = path.parent().unwrap_or(Path::new("."));
     for entry in &mut models {
@@ -456,7 +469,15 @@ outputs = ["683"]
         assert_eq!(roles, Role::ALL);
         for entry in manifest.models() {
             assert!(!entry.licence.is_empty() && !entry.upstream.is_empty(), "{}", entry.name);
-            assert!(!entry.source.as_ref().unwrap().files.is_empty(), "{}", entry.name);
+            match &entry.source {
+                Some(source) => assert!(!source.files.is_empty(), "{}", entry.name),
+                None => {
+                    let content =
+                        crate::models::built_in(entry).unwrap_or_else(|| panic!("no file for {}", entry.name));
+                    assert_eq!(crate::models::sha256_of(content), entry.sha256, "{}", entry.name);
+                    assert_eq!(entry.bytes, Some(content.len() as u64), "{}", entry.name);
+                }
+            }
             assert!(entry.input.scale.iter().all(|scale| scale.is_finite() && *scale > 0.0), "{}", entry.name);
         }
         assert!(manifest.runtime().build().is_some());

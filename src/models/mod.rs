@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::exit;
-use manifest::Manifest;
+use manifest::{Manifest, ModelEntry};
 
 /// Why a pack cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,12 @@ pub fn read_verified(path: &Path, sha256: &str) -> Result<Vec<u8>, PackError> {
     } else {
         Err(PackError::WrongHash { path: path.to_owned(), expected: sha256.to_owned(), found })
     }
+}
+
+/// The file of a model that is part of the program, `None` for any other.
+pub fn built_in(entry: &ModelEntry) -> Option<&'static [u8]> {
+    let is = |name: &str| entry.built_in && entry.file == Path::new(name);
+    is("mrz_line.onnx").then_some(include_bytes!("../../models/mrz/mrz_line.onnx"))
 }
 
 /// Checks every model and the runtime, several at a time because hashing is bound to one core each.

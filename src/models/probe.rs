@@ -106,23 +106,24 @@ pub fn input(spec: &InputSpec, [width, height]: [u32; 2]) -> Tensor {
         (f32::from(picture(x, y, c)) - spec.mean[channel]) * spec.scale[channel]
     };
     let (w, h) = (width as usize, height as usize);
-    let mut data = Vec::with_capacity(3 * w * h);
+    let channels = spec.channels() as u32;
+    let mut data = Vec::with_capacity(spec.channels() * w * h);
     let shape = match spec.layout {
         Layout::Nchw => {
-            for c in 0..3 {
+            for c in 0..channels {
                 for y in 0..height {
                     data.extend((0..width).map(|x| value(x, y, c)));
                 }
             }
-            vec![3, h, w]
+            vec![spec.channels(), h, w]
         }
         Layout::Nhwc => {
             for y in 0..height {
                 for x in 0..width {
-                    data.extend((0..3).map(|c| value(x, y, c)));
+                    data.extend((0..channels).map(|c| value(x, y, c)));
                 }
             }
-            vec![h, w, 3]
+            vec![h, w, spec.channels()]
         }
     };
     Tensor { shape, data }

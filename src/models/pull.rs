@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::convert::{ConvertError, convert};
 use super::fetch::{Cache, FetchError, describe};
 use super::manifest::{Manifest, ModelEntry, RuntimeBuild, Source};
-use super::{PackError, PackLock, sha256_of, verify_pack, write_atomically};
+use super::{PackError, PackLock, built_in, sha256_of, verify_pack, write_atomically};
 
 /// Downloads at a time. Two registries share a line; more connections do not make it faster.
 const PARALLEL: usize = 4;
@@ -142,7 +142,13 @@ fn missing<'a>(
     for (entry, result) in manifest.models().iter().zip(&mut results) {
         match (&entry.source, result) {
             (_, Ok(())) => report.kept += 1,
-            (None, Err(error)) => return Err(PullError::Own(error)),
+            (None, Err(error)) => {
+                let Some(content) = built_in(entry) else { return Err(PullError::Own(error)) };
+                let path = entry.path_in(&place.pack_dir);
+                write_atomically(&path, content).map_err(|cause| PullError::Io { path: path.clone(), cause })?;
+                progress.line(&format!("made {}", path.display()));
+                report.made.push(path);
+            }
             (Some(source), Err(error)) => {
                 mention_damage(&error, progress);
                 want(source, MODEL_ARCH, Wanted::Model(entry));

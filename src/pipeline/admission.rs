@@ -1,6 +1,6 @@
 //! The door: how many requests run, how many wait, and what happens to the rest.
 //!
-//! Every RPC that runs models passes through here once. Requests run in the order of their arrival. One more than may wait is
+//! Every RPC that runs models passes through here once, a scan with each frame that is looked at. Requests run in the order of their arrival. One more than may wait is
 //! refused at once with a time after which it is worth trying again; a daemon that drains admits nobody. Left out: fairness between callers.
 
 use std::sync::Arc;

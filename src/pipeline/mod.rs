@@ -25,7 +25,7 @@ use crate::checks;
 use crate::config::Config;
 use crate::document::mrz::Date;
 use crate::document::mrz_reader::MrzReader;
-use crate::document::ocr::{MrzRecogniser, TextDetector, TextRecogniser};
+use crate::document::ocr::{MrzRecogniser, TextDetector, TextRecogniser, strip};
 use crate::document::text_reader::TextReader;
 use crate::error::{Error, exit};
 use crate::face::ModelPort;
@@ -38,7 +38,7 @@ use crate::imaging::pdf::PdfOptions;
 use crate::inference::RequestContext;
 use crate::inference::registry::{InferenceSettings, Registry, RegistryError};
 use crate::models;
-use crate::models::manifest::{Manifest, ManifestError, Role};
+use crate::models::manifest::{Colour, Layout, Manifest, ManifestError, Role};
 
 /// Everything that is loaded once and shared by all requests.
 pub struct Engine {
@@ -100,13 +100,15 @@ pub enum LoadError {
     Calibration(#[from] calibration::LoadError),
     #[error("the manifest has no model for the role {}", .0.name())]
     RoleMissing(Role),
+    #[error("the model for the role {} must take grey strips of {} rows in the layout nchw (models/README.md)", .0.name(), strip::HEIGHT_PX)]
+    WrongInput(Role),
 }
 
 impl LoadError {
     /// The exit code that this error ends the daemon with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Manifest(_) | Self::Calibration(_) | Self::RoleMissing(_) => exit::CONFIG,
+            Self::Manifest(_) | Self::Calibration(_) | Self::RoleMissing(_) | Self::WrongInput(_) => exit::CONFIG,
             Self::Models(error) => error.exit_code(),
         }
     }
@@ -165,9 +167,14 @@ impl Engine {
             liveness: PassiveLiveness::new(port(Role::PassiveLiveness)?),
             ages: AgeEstimators::new(port(Role::AgeA)?, port(Role::AgeB)?),
         });
+        let zone_lines = port(Role::MrzRecogniser)?;
+        let input = &zone_lines.input;
+        if (input.colour, input.layout, input.size[1]) != (Colour::Grey, Layout::Nchw, strip::HEIGHT_PX as u32) {
+            return Err(LoadError::WrongInput(Role::MrzRecogniser));
+        }
         let text_detector = TextDetector::new(port(Role::TextDetector)?);
         let document_readers = DocumentReaders {
-            mrz: MrzReader::new(text_detector.clone(), MrzRecogniser::new(port(Role::MrzRecogniser)?)),
+            mrz: MrzReader::new(text_detector.clone(), MrzRecogniser::new(zone_lines)),
             text: TextReader::new(text_detector, TextRecogniser::new(port(Role::TextRecogniser)?)),
         };
         let loaded: BTreeMap<String, String> =

@@ -197,13 +197,7 @@ mod tests {
     /// A picture of 640 × 480 pixels: `card` where the quadrilateral is, in unit coordinates, `ground` elsewhere.
     fn picture(quad: &Quad, card: impl Fn(f64, f64) -> [u8; 3], ground: impl Fn(u32, u32) -> [u8; 3]) -> Image {
         let map = Perspective::from_rectangle([1.0, 1.0], quad).expect("a convex quadrilateral");
-        // The inverse by its adjugate; a scale does not matter to a perspective map.
-        let m = map.m;
-        let minor = |r: usize, c: usize| {
-            let (a, b, d, e) = ((r + 1) % 3, (r + 2) % 3, (c + 1) % 3, (c + 2) % 3);
-            m[a][d] * m[b][e] - m[a][e] * m[b][d]
-        };
-        let inverse = Perspective { m: std::array::from_fn(|r| std::array::from_fn(|c| minor(c, r))) };
+        let inverse = map.invert().expect("a map with an area");
         Image::build(640, 480, |rgb| {
             for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
                 let (x, y) = (i as u32 % 640, i as u32 / 640);

@@ -67,6 +67,13 @@ impl Mrz {
         .flatten()
     }
 
+    /// Whether a character can stand at a place of a zone of this form, by what is printed there: no digit in a name, no letter in a date.
+    pub fn allows(&self, line: usize, position: usize, symbol: char) -> bool {
+        let lines: Vec<Vec<u8>> = self.lines.iter().map(|line| line.clone().into_bytes()).collect();
+        let layout = Layout::of(self.format, &lines);
+        u8::try_from(symbol).is_ok_and(|symbol| layout.alphabet(line, position).allows(symbol))
+    }
+
     /// How far a field's text can be relied on. `None` for fields that this MRZ does not have.
     pub fn certainty(&self, name: FieldName) -> Option<Certainty> {
         match name {

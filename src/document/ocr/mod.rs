@@ -1,19 +1,28 @@
 //! Lines of text: where they are ([`TextDetector`]) and what they say ([`TextRecogniser`], [`MrzRecogniser`]).
 //!
 //! Called by the readers of documents, which choose the lines that they need: finding is one model run for a picture, reading is
-//! one run for a line. The models are PP-OCRv6 (PaddleOCR). Left out: joining lines to blocks, and what a line means.
+//! one run for a line. The models for any text are PP-OCRv6 (PaddleOCR), that for zones is our own (`models/mrz`). Left out: joining
+//! lines to blocks, and what a line means.
 //!
 //! All coordinates are *pixel areas* (pixel `i` covers `i..i + 1`) of the picture handed in, origin at its top left corner.
 
+mod ctc;
 mod detect;
+mod mrz_line;
 mod recognise;
+pub mod strip;
 
 pub use detect::{MAX_LINES, TextDetector};
-pub use recognise::{Character, Line, MrzRecogniser, Position, TextRecogniser};
+pub use mrz_line::{MRZ_CHARACTERS, MrzLine, MrzRecogniser, Position};
+pub use recognise::{Character, Line, TextRecogniser};
 
 /// Corners clockwise from the top left corner of the text: the text runs from the first to the second, its feet are at the
 /// fourth and third. Corners may lie outside the picture.
 pub type Quad = [[f64; 2]; 4];
+
+/// Height of the capital letters as a share of that of a found line. Of 130 printed lines of zones 123 were read without an error with
+/// 0.50 to 0.56, 120 with 0.7 and 67 with 0.85.
+const CAPITALS: f64 = 0.55;
 
 /// A line of text that was found but not read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +39,14 @@ impl TextLine {
     pub fn turned(&self) -> Self {
         let [a, b, c, d] = self.quad;
         Self { quad: [c, d, a, b], score: self.score }
+    }
+
+    /// The part from the top of the capital letters to the baseline: the rectangle is higher than the print.
+    pub fn capitals(&self) -> Quad {
+        let by = (1.0 - CAPITALS) / 2.0;
+        let between = |a: [f64; 2], b: [f64; 2]| [a[0] + (b[0] - a[0]) * by, a[1] + (b[1] - a[1]) * by];
+        let [a, b, c, d] = self.quad;
+        [between(a, d), between(b, c), between(c, b), between(d, a)]
     }
 
     /// Along the text and across it, in pixels.

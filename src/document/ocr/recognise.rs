@@ -1,8 +1,8 @@
 //! Reads lines of text with a recogniser that gives, for each eight pixels of the line, the probabilities of the characters.
 //!
 //! Source: connectionist temporal classification (Graves et al., ICML 2006), decoded greedily: the best class of each frame, equal
-//! neighbours counted once, blanks dropped. The models come from `models::convert::ctc`, which says what their outputs are.
-//! Left out: dictionaries and grammars; who knows what a line may hold chooses among [`Position::alternatives`].
+//! neighbours counted once, blanks dropped. The model comes from `models::convert::ctc`, which says what its outputs are. Left
+//! out: dictionaries and grammars; lines of machine-readable zones, which [`mrz_line`](super::mrz_line) reads.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,8 +12,7 @@ use crate::error::Error;
 use crate::imaging::Image;
 use crate::imaging::tensor::to_tensor;
 use crate::imaging::warp::{Perspective, Sampling, warp};
-use crate::inference::{ModelPort, Outputs, RequestContext, Tensor, output};
-use crate::models::convert::ctc::MRZ_CHARACTERS;
+use crate::inference::{ModelPort, RequestContext, Tensor, output};
 
 /// Widths of the input are multiples of this, so that the same line always meets the same padding, whatever else runs, and the
 /// number of different shapes stays small.
@@ -25,9 +24,6 @@ const MIN_WIDTH_PX: usize = 320;
 /// Widest content. A line that is longer for its height (more than 66 times) is squeezed, which no real text needs; raised, a
 /// hostile quadrilateral costs more.
 const MAX_CONTENT_PX: usize = 3200;
-
-/// Alternatives below this probability are not listed.
-const MIN_ALTERNATIVE: f64 = 1e-4;
 
 /// A line that was read.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -48,29 +44,6 @@ pub struct Character {
     /// Where along the line it was seen, as shares of the quadrilateral's length. The model looks at more than this: the middle
     /// is good to about half a character, the ends are not the character's own.
     pub along: [f64; 2],
-}
-
-/// A character of a machine-readable zone, with what else it may be.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Position {
-    /// Characters with their probabilities, the best first; never empty. All 37 together would add up to 1, those below 0.0001
-    /// are left out.
-    pub alternatives: Vec<(char, f64)>,
-    /// As [`Character::along`].
-    pub along: [f64; 2],
-}
-
-impl Position {
-    /// The most probable character.
-    pub fn best(&self) -> char {
-        // Never empty, and a filler says least.
-        self.alternatives.first().map_or('<', |&(character, _)| character)
-    }
-
-    /// How probable `character` is here, 0..1; 0 for one that is not listed.
-    pub fn probability(&self, character: char) -> f64 {
-        self.alternatives.iter().find(|(found, _)| *found == character).map_or(0.0, |&(_, probability)| probability)
-    }
 }
 
 /// Reads all characters that the model knows.
@@ -113,63 +86,6 @@ impl TextRecogniser {
         let confidence = sum / characters.len().max(1) as f64;
         Ok(Line { text: characters.iter().map(|character| character.value).collect(), confidence, characters })
     }
-}
-
-/// Reads lines of machine-readable zones: whatever is in the picture, the answer consists of `A–Z`, `0–9` and `<`.
-#[derive(Clone)]
-pub struct MrzRecogniser {
-    port: ModelPort,
-}
-
-impl MrzRecogniser {
-    pub fn new(port: ModelPort) -> Self {
-        Self { port }
-    }
-
-    /// Reads the line in a quadrilateral of the picture, one position for each character seen. One that is not convex or has no
-    /// area has none.
-    ///
-    /// # Errors
-    /// Those of [`Model::run`](crate::inference::Model::run).
-    pub fn read(&self, image: &Image, quad: &Quad, context: &Arc<RequestContext>) -> Result<Vec<Position>, Error> {
-        let Some((input, content)) = prepared(image, quad, &self.port) else { return Ok(Vec::new()) };
-        let frame_share = FrameShare::new(&input, content);
-        let outputs = self.port.model.run(input, context)?;
-        positions(&outputs, &frame_share)
-    }
-}
-
-fn positions(outputs: &Outputs, frame_share: &FrameShare) -> Result<Vec<Position>, Error> {
-    let classes = MRZ_CHARACTERS.len() + 1;
-    let (_, frames) = outputs.first().ok_or_else(|| Error::internal("the zone recogniser gave no output"))?;
-    if frames.shape.last() != Some(&classes) {
-        return Err(Error::internal(format!("zone recogniser output of shape {:?}", frames.shape)));
-    }
-    let frames: Vec<&[f32]> = frames.data.chunks_exact(classes).collect();
-    let best_class = |frame: &&[f32]| {
-        let best = frame.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        best.map_or(0, |(class, _)| class)
-    };
-    let best: Vec<usize> = frames.iter().map(best_class).collect();
-    let mut positions = Vec::new();
-    for run in runs(&best) {
-        if best[run.start] == 0 {
-            continue;
-        }
-        // The frames of one character share its evidence: sums over them, without the blank, as shares of their total.
-        let mass = |class: usize| frames[run.clone()].iter().map(|frame| f64::from(frame[class])).sum::<f64>();
-        let masses: Vec<f64> = (1..classes).map(mass).collect();
-        let total: f64 = masses.iter().sum();
-        let mut alternatives: Vec<(char, f64)> =
-            MRZ_CHARACTERS.chars().zip(masses).map(|(character, mass)| (character, mass / total)).collect();
-        alternatives.sort_by(|a, b| b.1.total_cmp(&a.1));
-        alternatives.retain(|&(_, probability)| probability >= MIN_ALTERNATIVE);
-        if alternatives.is_empty() {
-            return Err(Error::internal("the zone recogniser gave no probabilities"));
-        }
-        positions.push(Position { alternatives, along: frame_share.of(&run, frames.len()) });
-    }
-    Ok(positions)
 }
 
 /// Ranges of equal neighbours.
@@ -224,7 +140,7 @@ fn prepared(image: &Image, quad: &Quad, port: &ModelPort) -> Option<(Tensor, usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::Model;
+    use crate::inference::{Model, Outputs};
     use crate::models::manifest::{Manifest, Role};
 
     /// Gives fixed outputs and checks the shape of the input.
@@ -285,8 +201,6 @@ mod tests {
         let hopeless = [[[5.0, 5.0]; 4], [[f64::NAN; 2]; 4], [[0.0, 0.0], [9.0, 9.0], [9.0, 0.0], [0.0, 9.0]]];
         for quad in hopeless {
             assert_eq!(reader.read(&picture(), &quad, &Arc::default()).unwrap(), Line::default());
-            let zone = MrzRecogniser::new(port(Role::MrzRecogniser, [3, 48, 512], Vec::new()));
-            assert_eq!(zone.read(&picture(), &quad, &Arc::default()).unwrap(), []);
         }
     }
 
@@ -321,57 +235,15 @@ mod tests {
         }
     }
 
-    /// Frames over the blank and 37 characters, from lists of what is not 0.
-    fn zone_outputs(frames: &[&[(char, f32)]]) -> Outputs {
-        let class = |wanted: char| MRZ_CHARACTERS.find(wanted).map_or(0, |index| index + 1);
-        let mut data = vec![0.0; frames.len() * 38];
-        for (frame, values) in data.chunks_exact_mut(38).zip(frames) {
-            for &(character, probability) in *values {
-                frame[class(character)] = probability;
-            }
-        }
-        vec![named("out", &[frames.len(), 38], data)]
-    }
-
-    #[test]
-    fn positions_of_a_zone_keep_their_alternatives() {
-        let frames: [&[(char, f32)]; 6] = [
-            &[('_', 1.0)],
-            &[('O', 0.5), ('0', 0.3), ('_', 0.2)],
-            &[('O', 0.6), ('0', 0.4)],
-            &[('_', 0.9), ('O', 0.1)],
-            &[('<', 0.99995), ('K', 0.00005)],
-            &[('_', 1.0)],
-        ];
-        let reader = MrzRecogniser::new(port(Role::MrzRecogniser, [3, 48, 512], zone_outputs(&frames)));
-        let positions = reader.read(&picture(), &LINE, &Arc::default()).unwrap();
-        assert_eq!(positions.iter().map(Position::best).collect::<String>(), "O<");
-        // (0.5 + 0.6) / 1.8 and (0.3 + 0.4) / 1.8.
-        assert_eq!(positions[0].alternatives.len(), 2);
-        assert!((positions[0].probability('O') - 1.1 / 1.8).abs() < 1e-6);
-        assert!((positions[0].probability('0') - 0.7 / 1.8).abs() < 1e-6);
-        assert_eq!(positions[0].probability('Q'), 0.0);
-        assert_eq!(positions[1].alternatives.len(), 1, "what is next to impossible is not listed");
-        assert!(positions[0].along[1] < positions[1].along[0]);
-    }
-
     #[test]
     fn outputs_of_another_make_are_our_fault() {
         let refused = |outputs: Outputs| {
-            let text = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 512], outputs.clone()));
-            let zone = MrzRecogniser::new(port(Role::MrzRecogniser, [3, 48, 512], outputs));
+            let text = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 512], outputs));
             matches!(text.read(&picture(), &LINE, &Arc::default()), Err(Error::Internal { .. }))
-                && matches!(zone.read(&picture(), &LINE, &Arc::default()), Err(Error::Internal { .. }))
         };
         assert!(refused(Vec::new()));
         assert!(refused(vec![named("characters", &[1], vec![65.0]), named("probabilities", &[0], vec![])]));
+        // A surrogate is no character.
         assert!(refused(vec![named("characters", &[1], vec![5.7e4]), named("probabilities", &[1], vec![0.5])]));
-        // A surrogate is no character, and 38 values that are not numbers are no probabilities.
-        let zone = MrzRecogniser::new(port(
-            Role::MrzRecogniser,
-            [3, 48, 512],
-            vec![named("out", &[1, 38], vec![f32::NAN; 38])],
-        ));
-        assert!(matches!(zone.read(&picture(), &LINE, &Arc::default()), Err(Error::Internal { .. })));
     }
 }

@@ -3,9 +3,10 @@
 //! A recogniser of the PaddleOCR kind ends in `MatMul → Add → Softmax` over one class for each character it knows (some 18 000),
 //! of which class 0 is the blank of connectionist temporal classification (Graves et al., "Connectionist Temporal
 //! Classification", ICML 2006) and the last one the space; the file's metadata lists the characters between them. Copying all
-//! classes of every frame out of a session costs more than it tells. [`Head::Text`] gives the best character of each frame as a
-//! code point, so that the list becomes part of the graph and nobody else needs it; [`Head::Mrz`] keeps only the classes of
-//! machine-readable zones. Called by `convert::convert`; makes the graph plain with [`fold`](super::fold) first.
+//! classes of every frame out of a session costs more than it tells. The converted graph gives the best character of each frame
+//! as a code point, so that the list becomes part of the graph and nobody else needs it: `characters` `[N, T]`, the code point of the
+//! best class, 0 for the blank, and `probabilities` `[N, T]`, its probability. Called by `convert::convert`; makes the graph plain with
+//! [`fold`](super::fold) first.
 
 use prost::Message;
 
@@ -13,39 +14,23 @@ use super::ConvertError;
 use super::fold::{FreeDimensions, fold};
 use super::onnx::{AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
-/// The characters of a machine-readable zone (ICAO Doc 9303-3, 4.3), in the order of the classes after the blank.
-pub const MRZ_CHARACTERS: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ<";
-
 /// Key of the list of characters in the file's metadata; one character a line.
 const CHARACTERS_KEY: &str = "character";
 
-/// What the graph gives for each frame of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Head {
-    /// `characters` `[N, T]`: the code point of the best class, 0 for the blank; `probabilities` `[N, T]`: its probability.
-    Text,
-    /// The source's output as `[N, T, 38]`: the probabilities of the blank and of [`MRZ_CHARACTERS`], which add up to 1.
-    Mrz,
-}
-
 /// # Errors
 /// [`ConvertError`] as for [`fold`], and if the graph does not end as described above or the list of characters does not fit.
-pub fn convert(source: &[u8], head: Head) -> Result<Vec<u8>, ConvertError> {
+pub fn convert(source: &[u8]) -> Result<Vec<u8>, ConvertError> {
     let characters = characters(source)?;
     let folded = fold(source, FreeDimensions::Batch)?;
     let mut model =
         ModelProto::decode(folded.as_slice()).map_err(|error| ConvertError::malformed(error.to_string()))?;
     let graph = model.graph.as_mut().ok_or_else(|| ConvertError::malformed("no graph"))?;
-    let last = LastLayer::find(graph)?;
-    let classes = characters.len() + 2;
-    if last.classes != classes {
-        let reason = format!("{} classes for {} characters, a blank and a space", last.classes, characters.len());
+    let classes = classes_of(graph)?;
+    if classes != characters.len() + 2 {
+        let reason = format!("{classes} classes for {} characters, a blank and a space", characters.len());
         return Err(ConvertError::malformed(reason));
     }
-    match head {
-        Head::Text => give_best_character(graph, &characters)?,
-        Head::Mrz => keep_mrz_classes(graph, &characters, &last)?,
-    }
+    give_best_character(graph, &characters)?;
     model.producer_name = "vouch ctc".into();
     Ok(model.encode_to_vec())
 }
@@ -66,34 +51,24 @@ fn characters(source: &[u8]) -> Result<Vec<char>, ConvertError> {
     list.value.split('\n').map(single).collect()
 }
 
-/// Where the weights of the last layer are among the initializers.
-struct LastLayer {
-    weights: usize,
-    bias: usize,
-    /// Width of the features, the rows of the weights.
-    features: usize,
-    classes: usize,
-}
-
-impl LastLayer {
-    fn find(graph: &GraphProto) -> Result<Self, ConvertError> {
-        let [output] = graph.output.as_slice() else {
-            return Err(ConvertError::unsupported(format!("{} outputs", graph.output.len())));
-        };
-        let (softmax, _) = producer(graph, &output.name, "Softmax")?;
-        if softmax.attribute("axis").and_then(|axis| axis.i).is_none_or(|axis| axis != 2 && axis != -1) {
-            return Err(ConvertError::unsupported("Softmax over another axis than the classes"));
-        }
-        let (add, bias) = producer(graph, softmax.input.first().map_or("", String::as_str), "Add")?;
-        let product = add.input.iter().find(|name| constant(graph, name).is_none()).map_or("", String::as_str);
-        let (_, weights) = producer(graph, product, "MatMul")?;
-        let (Some(weights), Some(bias)) = (weights, bias) else {
-            return Err(ConvertError::unsupported("a last layer without constant weights"));
-        };
-        match (graph.initializer[weights].shape()?.as_slice(), graph.initializer[bias].shape()?.as_slice()) {
-            (&[features, classes], &[biases]) if biases == classes => Ok(Self { weights, bias, features, classes }),
-            (weights, bias) => Err(ConvertError::unsupported(format!("last layer of shapes {weights:?} and {bias:?}"))),
-        }
+/// Classes of the last layer.
+fn classes_of(graph: &GraphProto) -> Result<usize, ConvertError> {
+    let [output] = graph.output.as_slice() else {
+        return Err(ConvertError::unsupported(format!("{} outputs", graph.output.len())));
+    };
+    let (softmax, _) = producer(graph, &output.name, "Softmax")?;
+    if softmax.attribute("axis").and_then(|axis| axis.i).is_none_or(|axis| axis != 2 && axis != -1) {
+        return Err(ConvertError::unsupported("Softmax over another axis than the classes"));
+    }
+    let (add, bias) = producer(graph, softmax.input.first().map_or("", String::as_str), "Add")?;
+    let product = add.input.iter().find(|name| constant(graph, name).is_none()).map_or("", String::as_str);
+    let (_, weights) = producer(graph, product, "MatMul")?;
+    let (Some(weights), Some(bias)) = (weights, bias) else {
+        return Err(ConvertError::unsupported("a last layer without constant weights"));
+    };
+    match (graph.initializer[weights].shape()?.as_slice(), graph.initializer[bias].shape()?.as_slice()) {
+        (&[_, classes], &[biases]) if biases == classes => Ok(classes),
+        (weights, bias) => Err(ConvertError::unsupported(format!("last layer of shapes {weights:?} and {bias:?}"))),
     }
 }
 
@@ -153,38 +128,14 @@ fn give_best_character(graph: &mut GraphProto, characters: &[char]) -> Result<()
     Ok(())
 }
 
-fn keep_mrz_classes(graph: &mut GraphProto, characters: &[char], last: &LastLayer) -> Result<(), ConvertError> {
-    let class = |wanted: char| {
-        let index = characters.iter().position(|&character| character == wanted).map(|index| index + 1);
-        index.ok_or_else(|| ConvertError::unsupported(format!("a text recogniser that does not know {wanted:?}")))
-    };
-    let kept: Vec<usize> = std::iter::once(Ok(0)).chain(MRZ_CHARACTERS.chars().map(class)).collect::<Result<_, _>>()?;
-    for (index, rows) in [(last.weights, last.features), (last.bias, 1)] {
-        let tensor = &graph.initializer[index];
-        let values = tensor.widened_f32()?;
-        let row = |row: usize| kept.iter().map(move |&class| row * last.classes + class);
-        let columns: Vec<f32> = (0..rows).flat_map(row).map(|at| values[at]).collect();
-        let mut dims = tensor.dims.clone();
-        if let Some(size) = dims.last_mut() {
-            *size = kept.len() as i64;
-        }
-        graph.initializer[index] = TensorProto::f32(&tensor.name, &dims, columns);
-    }
-    let shape = vec![DimensionProto::free("N"), DimensionProto::free("T"), DimensionProto::fixed(kept.len() as i64)];
-    for output in &mut graph.output {
-        *output = ValueInfoProto::f32(&output.name, shape.clone());
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::onnx::{OperatorSetIdProto, StringStringEntryProto};
     use super::*;
 
-    /// One feature; the weight of class `i` is `i`, its bias `i / 100`. The characters are `é`, those of zones, and `ß`.
+    /// One feature; the weight of class `i` is `i`, its bias `i / 100`. The characters are `é`, digits, letters, `<` and `ß`.
     fn sample() -> ModelProto {
-        let characters: Vec<String> = format!("é{MRZ_CHARACTERS}ß").chars().map(String::from).collect();
+        let characters: Vec<String> = "é0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ<ß".chars().map(String::from).collect();
         let classes = characters.len() as i64 + 2;
         let node = |op_type: &str, inputs: &[&str], output: &str, attribute| NodeProto {
             op_type: op_type.into(),
@@ -218,14 +169,14 @@ mod tests {
         }
     }
 
-    fn converted(model: &ModelProto, head: Head) -> GraphProto {
-        let bytes = convert(&model.encode_to_vec(), head).unwrap();
+    fn converted(model: &ModelProto) -> GraphProto {
+        let bytes = convert(&model.encode_to_vec()).unwrap();
         ModelProto::decode(bytes.as_slice()).unwrap().graph.unwrap()
     }
 
     #[test]
-    fn the_text_head_holds_the_code_points() {
-        let graph = converted(&sample(), Head::Text);
+    fn the_graph_holds_the_code_points() {
+        let graph = converted(&sample());
         let operators: Vec<_> = graph.node.iter().map(|node| node.op_type.as_str()).collect();
         assert_eq!(operators, ["MatMul", "Add", "Identity", "Softmax", "ArgMax", "Gather", "ReduceMax"]);
         let table = graph.initializer.iter().find(|tensor| tensor.name == "code_points").unwrap();
@@ -237,24 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn the_mrz_head_keeps_the_blank_and_37_characters() {
-        let mut graph = converted(&sample(), Head::Mrz);
-        let tensor = |name: &str| graph.initializer.iter().find(|tensor| tensor.name == name).unwrap();
-        // Class 1 (`é`) and the last two (`ß` and the space) are gone.
-        let kept: Vec<f32> = std::iter::once(0.0).chain((2..39).map(|class| class as f32)).collect();
-        assert_eq!(tensor("w").widened_f32().unwrap(), kept);
-        assert_eq!(tensor("w").dims, [1, 38]);
-        let bias: Vec<f32> = kept.iter().map(|value| value / 100.0).collect();
-        assert_eq!(tensor("b").widened_f32().unwrap(), bias);
-        assert_eq!(graph.output[0].dims_mut().unwrap()[2], DimensionProto::fixed(38));
-    }
-
-    #[test]
     fn graphs_of_another_make_are_refused() {
         let refused = |change: &dyn Fn(&mut ModelProto)| {
             let mut model = sample();
             change(&mut model);
-            [Head::Text, Head::Mrz].iter().all(|&head| convert(&model.encode_to_vec(), head).is_err())
+            convert(&model.encode_to_vec()).is_err()
         };
         fn graph(model: &mut ModelProto) -> &mut GraphProto {
             model.graph.as_mut().unwrap()
@@ -266,10 +204,6 @@ mod tests {
         assert!(refused(&|model| graph(model).node[3].attribute[0].i = Some(1)));
         assert!(refused(&|model| graph(model).node[0].op_type = "Gemm".into()));
         assert!(refused(&|model| graph(model).node[2].input[0] = "same".into()), "a circle");
-        let mut model = sample();
-        model.metadata_props[0].value = model.metadata_props[0].value.replacen('<', "«", 1);
-        assert!(convert(&model.encode_to_vec(), Head::Text).is_ok());
-        assert!(convert(&model.encode_to_vec(), Head::Mrz).is_err(), "no `<`");
-        assert!(convert(b"not a model", Head::Text).is_err());
+        assert!(convert(b"not a model").is_err());
     }
 }

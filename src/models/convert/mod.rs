@@ -44,8 +44,7 @@ pub fn convert(conversion: Conversion, files: &[Vec<u8>]) -> Result<Vec<u8>, Con
         (Conversion::None, [file]) => Ok(file.clone()),
         (Conversion::Fold, [file]) => fold::fold(file, fold::FreeDimensions::Batch),
         (Conversion::FoldFreeSize, [file]) => fold::fold(file, fold::FreeDimensions::BatchAndSize),
-        (Conversion::CtcText, [file]) => ctc::convert(file, ctc::Head::Text),
-        (Conversion::CtcMrz, [file]) => ctc::convert(file, ctc::Head::Mrz),
+        (Conversion::CtcText, [file]) => ctc::convert(file),
         (Conversion::Tflite, [file]) => tflite::convert(file),
         (Conversion::Tfjs, [graph, weights]) => tfjs::convert(graph, weights),
         (conversion, files) => Err(ConvertError::malformed(format!(
