@@ -22,7 +22,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use vouch::api::proto::document_part::Part;
 use vouch::api::proto::verify_event::Event;
-use vouch::api::proto::{Media, MediaKind, ReadDocumentRequest, VerifyRequest};
+use vouch::api::proto::{Certainty, Media, MediaKind, ReadDocumentRequest, VerifyRequest};
 use vouch::document::aamva::{self, Field, Height, Record, Weight};
 use vouch::document::barcode::{Luma, Request, Symbology, join_parts, read};
 use vouch::document::mrz::{self, DateParts, Fields, Format, Sex};
@@ -177,20 +177,26 @@ fn zones(root: &Path) {
     tokio.block_on(async {
         let daemon = common::Daemon::start();
         let mut client = daemon.client().await;
-        let (mut exact, mut found, mut valid_but_wrong, mut lines, mut lines_exact) = (0, 0, 0, 0, 0);
+        let (mut exact, mut found, mut valid_but_wrong, mut unmarked, mut lines, mut lines_exact) = (0, 0, 0, 0, 0, 0);
         let mut ms = Vec::new();
         // Pictures and exact ones by level of degradation, where it is known.
         let mut levels: BTreeMap<u64, [usize; 2]> = BTreeMap::new();
         for case in &truth {
             let name = case["image"].as_str().unwrap();
-            let expected: Vec<&str> = case["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+            let expected: Vec<&str> =
+                case["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
             let image = std::fs::read(root.join(name)).unwrap().into();
             let request = ReadDocumentRequest { images: vec![image], parts: vec!["mrz".into()] };
             let started = Instant::now();
             let answer = client.read_document(request).await;
             ms.push(started.elapsed().as_secs_f64() * 1e3);
+            let mut is_uncertain = false;
             let mrz = match answer {
-                Ok(answer) => answer.into_inner().pages.remove(0).mrz,
+                Ok(answer) => {
+                    let mut answer = answer.into_inner();
+                    is_uncertain = answer.fields.iter().any(|field| field.certainty() == Certainty::Uncertain);
+                    answer.pages.remove(0).mrz
+                }
                 Err(refused) => {
                     println!("{name}: {}", refused.message());
                     None
@@ -204,6 +210,7 @@ fn zones(root: &Path) {
             lines_exact += expected.iter().filter(|line| read.iter().any(|read| read == *line)).count();
             let is_valid = mrz.as_ref().is_some_and(|mrz| mrz.check_digits_valid);
             valid_but_wrong += usize::from(is_valid && !is_exact);
+            unmarked += usize::from(is_valid && !is_exact && !is_uncertain);
             if let Some(level) = case["level"].as_u64() {
                 let [count, right] = levels.entry(level).or_default();
                 *count += 1;
@@ -221,7 +228,8 @@ fn zones(root: &Path) {
             println!("level {level}: {right} of {count} exact");
         }
         println!(
-            "{} images: {exact} exact, {found} with a zone, {valid_but_wrong} valid but wrong; {lines_exact} of {lines} lines exact; \
+            "{} images: {exact} exact, {found} with a zone, {valid_but_wrong} valid but wrong ({unmarked} \
+             of them without an uncertain field); {lines_exact} of {lines} lines exact; \
              {:.0} ms median, {:.0} ms p95",
             truth.len(),
             percentile(&ms, 0.5),

@@ -4,7 +4,6 @@
 //! with the recogniser for zones, from both ends where it is not clear which way up they stand, and handed to [`mrz::repair`]. Left
 //! out: the visual zone, and finding the document itself.
 
-use std::cmp::Reverse;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
@@ -35,6 +34,12 @@ const SURELY_UPRIGHT: f64 = 0.9;
 /// Probability that the lines have the lengths of a format, below which they are not read as having them. Clear lines have all but 1, those of
 /// other lengths e⁻²⁰ and less. Raised, a zone with a hidden end is left to the repair of lengths, which knows less.
 const MIN_LENGTH_PROBABILITY: f64 = 1e-9;
+
+/// Mean probability of the characters from which nothing better is looked for. Clear zones have more than 0.999.
+const CLEAR: f64 = 0.995;
+
+/// How far a line may begin or end from the others of its zone, in heights of the found lines: half a character.
+const MAX_UNALIGNED: f64 = 0.35;
 
 /// What makes a group of lines a zone: so many right check digits, or fewer and so many fillers that were seen. One digit of five is
 /// right by chance in two of five readings of any text.
@@ -108,6 +113,26 @@ impl MrzReader {
         today: Date,
         context: &Arc<RequestContext>,
     ) -> Result<Option<FoundMrz>, Error> {
+        let found = self.read_lines(image, group, today, context)?;
+        // Lines of a zone begin and end together: one that does not was joined with what stands beside the document, or cut.
+        if let Some(found) = &found
+            && found.is_clear()
+        {
+            return Ok(Some(found.clone()));
+        }
+        let Some(aligned) = aligned(group) else { return Ok(found) };
+        let again = self.read_lines(image, &aligned, today, context)?;
+        Ok([again, found].into_iter().flatten().max_by(by_evidence))
+    }
+
+    /// Reads lines as they were found, from both ends where it is not clear which way up they stand.
+    fn read_lines(
+        &self,
+        image: &Image,
+        group: &[TextLine],
+        today: Date,
+        context: &Arc<RequestContext>,
+    ) -> Result<Option<FoundMrz>, Error> {
         let upright = self.read_strips(image, group.to_vec(), context)?;
         if confidence(&upright) >= SURELY_UPRIGHT
             && let Some(found) = zone(&upright, today)
@@ -116,8 +141,32 @@ impl MrzReader {
         }
         let turned = group.iter().rev().map(TextLine::turned).collect();
         let turned = self.read_strips(image, turned, context)?;
-        Ok([upright, turned].iter().filter_map(|strips| zone(strips, today)).max_by_key(rank))
+        Ok([upright, turned].iter().filter_map(|strips| zone(strips, today)).max_by(by_evidence))
     }
+}
+
+impl FoundMrz {
+    /// All check digits are right, no field is uncertain, and the characters were seen clearly.
+    fn is_clear(&self) -> bool {
+        self.repaired.mrz.all_check_digits_valid()
+            && self.repaired.uncertain().next().is_none()
+            && self.clarity() >= CLEAR
+    }
+
+    /// Mean probability of the characters as they were seen.
+    fn clarity(&self) -> f64 {
+        let seen = self.read.iter().flat_map(|line| &line.positions);
+        let (sum, count) = seen.fold((0.0, 0), |(sum, count), readings| {
+            let best = readings.iter().map(|reading| f64::from(reading.probability)).fold(0.0, f64::max);
+            (sum + best, count + 1)
+        });
+        if count == 0 { 0.0 } else { sum / f64::from(count) }
+    }
+}
+
+/// Orders zones by what speaks for them: check digits, then how clearly they were seen.
+fn by_evidence(a: &FoundMrz, b: &FoundMrz) -> std::cmp::Ordering {
+    rank(a).cmp(&rank(b)).then(a.clarity().total_cmp(&b.clarity()))
 }
 
 impl MrzReader {
@@ -182,7 +231,8 @@ fn zone(strips: &[Strip], today: Date) -> Option<FoundMrz> {
         (is_zone && !is_invented).then(|| FoundMrz { repaired, read: lines, quad: around(strips) })
     });
     // Of equals the first, which has the most lines.
-    found.enumerate().max_by_key(|(index, found)| (rank(found), Reverse(*index))).map(|(_, found)| found)
+    let of_all = |a: &(usize, FoundMrz), b: &(usize, FoundMrz)| by_evidence(&a.1, &b.1).then(b.0.cmp(&a.0));
+    found.enumerate().max_by(of_all).map(|(_, found)| found)
 }
 
 /// The lines read as lines of the most probable lengths that a zone with so many has.
@@ -315,6 +365,41 @@ fn extended(strip: &TextLine, piece: &TextLine) -> TextLine {
     TextLine { quad, score: strip.score.min(piece.score) }
 }
 
+/// Lines of one group that all begin and end where most of them do; of two, where both are. `None` if they do so already.
+fn aligned(group: &[TextLine]) -> Option<Vec<TextLine>> {
+    let first = group.first()?;
+    let middle = |mut ends: Vec<f64>, inner: fn(f64, f64) -> f64| {
+        ends.sort_by(f64::total_cmp);
+        match ends.as_slice() {
+            [a, b] => inner(*a, *b),
+            ends => ends.get(ends.len() / 2).copied().unwrap_or(0.0),
+        }
+    };
+    // Along the first line, from its centre.
+    let extents: Vec<[f64; 2]> = group
+        .iter()
+        .map(|line| {
+            let ([along, _], [length, _]) = (offset(first, line), line.size());
+            [along - length / 2.0, along + length / 2.0]
+        })
+        .collect();
+    let start = middle(extents.iter().map(|extent| extent[0]).collect(), f64::max);
+    let end = middle(extents.iter().map(|extent| extent[1]).collect(), f64::min);
+    let most = MAX_UNALIGNED * first.size()[1];
+    let is_aligned = extents.iter().all(|[from, to]| (from - start).abs() <= most && (to - end).abs() <= most);
+    if is_aligned || end <= start {
+        return None;
+    }
+    let moved = group.iter().zip(&extents).map(|(line, [from, to])| {
+        let [dx, dy] = direction(line);
+        let shift = |[x, y]: [f64; 2], by: f64| [x + by * dx, y + by * dy];
+        let [a, b, c, d] = line.quad;
+        let (before, after) = (start - from, end - to);
+        TextLine { quad: [shift(a, before), shift(b, after), shift(c, after), shift(d, before)], ..*line }
+    });
+    Some(moved.collect())
+}
+
 /// Two or three strips below each other, and single ones after them; groups of longer lines first.
 fn groups(strips: &[TextLine]) -> Vec<Vec<TextLine>> {
     let below = |line: &TextLine| {
@@ -374,6 +459,29 @@ mod tests {
             let mut lengths: Vec<f64> = strips.iter().map(|strip| strip.size()[0].round()).collect();
             lengths.sort_by(f64::total_cmp);
             assert_eq!(lengths, [430.0, 435.0], "{degrees}°");
+        }
+    }
+
+    #[test]
+    fn a_line_joined_with_something_beside_the_document_is_cut_back() {
+        for degrees in [0.0, -15.0, 75.0] {
+            let joined = vec![line(-150.0, 0.0, 550.0, 20.0, degrees), line(0.0, 45.0, 400.0, 20.0, degrees)];
+            let cut = aligned(&joined).unwrap();
+            let expected = [line(0.0, 0.0, 400.0, 20.0, degrees), line(0.0, 45.0, 400.0, 20.0, degrees)];
+            for (cut, expected) in cut.iter().zip(&expected) {
+                for (a, b) in cut.quad.iter().flatten().zip(expected.quad.iter().flatten()) {
+                    assert!((a - b).abs() < 1e-6, "{degrees}°: {cut:?} for {expected:?}");
+                }
+            }
+            // Of three lines two decide, here against one that was cut.
+            let three = vec![
+                line(0.0, 0.0, 400.0, 20.0, degrees),
+                line(0.0, 45.0, 300.0, 20.0, degrees),
+                line(1.0, 90.0, 400.0, 20.0, degrees),
+            ];
+            let whole = aligned(&three).unwrap();
+            assert!(whole.iter().all(|line| (line.size()[0] - 400.0).abs() < 1.5), "{whole:?}");
+            assert_eq!(aligned(&expected), None);
         }
     }
 
