@@ -7,7 +7,7 @@ mod drawn;
 mod pages;
 
 use bytes::Bytes;
-use common::{Daemon, photo};
+use common::{Daemon, photo, png};
 use drawn::drawn;
 use image::{GrayImage, ImageFormat, RgbImage};
 use pages::{card, on_a_table};
@@ -28,13 +28,6 @@ use vouch::imaging::orient::{Rotation, rotate};
 /// The passport of ICAO Doc 9303 part 4, appendix A.
 const PASSPORT: [&str; 2] =
     ["P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", "L898902C36UTO7408122F1204159ZE184226B<<<<<10"];
-
-fn png(image: &Image) -> Bytes {
-    let image = RgbImage::from_raw(image.width, image.height, image.rgb.to_vec()).unwrap();
-    let mut file = std::io::Cursor::new(Vec::new());
-    image.write_to(&mut file, ImageFormat::Png).unwrap();
-    file.into_inner().into()
-}
 
 async fn read(daemon: &Daemon, images: Vec<Bytes>, parts: &[&str]) -> Result<ReadDocumentResponse, Status> {
     let parts = parts.iter().map(|&part| part.to_owned()).collect();

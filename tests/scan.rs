@@ -7,28 +7,19 @@ mod drawn;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::Daemon;
+use common::{Daemon, png};
 use drawn::drawn;
-use image::{ImageFormat, RgbImage};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Streaming};
 use tonic_types::StatusExt;
 use vouch::api::proto::{GetStatusRequest, ScanMrzEvent, ScanMrzRequest};
 use vouch::document::mrz::{Format, generate};
-use vouch::imaging::Image;
 use vouch::specimen::person::Person;
 use vouch::specimen::random::Random;
 
 const PASSPORT: [&str; 2] =
     ["P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", "L898902C36UTO7408122F1204159ZE184226B<<<<<10"];
-
-fn png(image: &Image) -> Bytes {
-    let image = RgbImage::from_raw(image.width, image.height, image.rgb.to_vec()).unwrap();
-    let mut file = std::io::Cursor::new(Vec::new());
-    image.write_to(&mut file, ImageFormat::Png).unwrap();
-    file.into_inner().into()
-}
 
 struct Scan {
     frames: UnboundedSender<ScanMrzRequest>,

@@ -12,12 +12,12 @@ use super::ocr::MRZ_CHARACTERS;
 const UNLISTED: f32 = 1e-5;
 
 /// A character is sure from this probability on, and a frame shows another document if at so many places, fillers left out, both it and the
-/// frames before it are sure of different characters. Two documents differ in number, dates and names; one document misread surely
-/// at four places was not seen. Fewer would let single misreadings throw away what is known.
+/// frames before it are sure of different characters. Two documents differ in number, dates and names, by more than four characters as a
+/// rule. Fewer would let single misreadings throw away what is known, more would mix the documents of one family.
 const SURE: f32 = 0.9;
 const CONTRADICTIONS: usize = 4;
 
-/// A place is settled from this probability on, among the characters that can stand there. Clear frames give 0.999 and more. Lowered, a
+/// A place is settled from this probability on, among the characters that can stand there. A judgement, not measured: lowered, a
 /// scan ends earlier and lets more misread names through.
 const SETTLED: f32 = 0.995;
 

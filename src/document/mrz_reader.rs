@@ -31,14 +31,16 @@ const LINE_PITCH: std::ops::RangeInclusive<f64> = 0.6..=3.5;
 /// Mean probability of the characters from which a line counts as read the right way up.
 const SURELY_UPRIGHT: f64 = 0.9;
 
-/// Probability that the lines have the lengths of a format, below which they are not read as having them. Clear lines have all but 1, those of
-/// other lengths e⁻²⁰ and less. Raised, a zone with a hidden end is left to the repair of lengths, which knows less.
+/// Probability that the lines have the lengths of a format, below which they are not read as having them. Chosen low, as both readings are
+/// judged by their check digits in the end: it only spares the repair what is next to impossible. Raised, a zone with a hidden end is left
+/// to the repair of lengths, which knows less.
 const MIN_LENGTH_PROBABILITY: f64 = 1e-9;
 
-/// Mean probability of the characters from which nothing better is looked for. Clear zones have more than 0.999.
+/// Mean probability of the characters from which nothing better is looked for: of 88 characters less than half a one is in doubt.
+/// Lowered, more zones with a badly cut line are taken as they are; raised, more are read twice.
 const CLEAR: f64 = 0.995;
 
-/// How far a line may begin or end from the others of its zone, in heights of the found lines: half a character.
+/// How far a line may begin or end from the others of its zone, in heights of the found lines: a little more than half a character.
 const MAX_UNALIGNED: f64 = 0.35;
 
 /// What makes a group of lines a zone: so many right check digits, or fewer and so many fillers that were seen. One digit of five is
@@ -114,12 +116,10 @@ impl MrzReader {
         context: &Arc<RequestContext>,
     ) -> Result<Option<FoundMrz>, Error> {
         let found = self.read_lines(image, group, today, context)?;
-        // Lines of a zone begin and end together: one that does not was joined with what stands beside the document, or cut.
-        if let Some(found) = &found
-            && found.is_clear()
-        {
-            return Ok(Some(found.clone()));
+        if found.as_ref().is_some_and(FoundMrz::is_clear) {
+            return Ok(found);
         }
+        // Lines of a zone begin and end together: one that does not was joined with what stands beside the document, or cut.
         let Some(aligned) = aligned(group) else { return Ok(found) };
         let again = self.read_lines(image, &aligned, today, context)?;
         Ok([again, found].into_iter().flatten().max_by(by_evidence))
@@ -142,6 +142,23 @@ impl MrzReader {
         let turned = group.iter().rev().map(TextLine::turned).collect();
         let turned = self.read_strips(image, turned, context)?;
         Ok([upright, turned].iter().filter_map(|strips| zone(strips, today)).max_by(by_evidence))
+    }
+
+    /// Reads lines beside each other.
+    fn read_strips(
+        &self,
+        image: &Image,
+        lines: Vec<TextLine>,
+        context: &Arc<RequestContext>,
+    ) -> Result<Vec<Strip>, Error> {
+        let read = |line: TextLine| -> Result<Strip, Error> {
+            let seen = self.recogniser.read(image, &line.capitals(), context)?;
+            Ok(Strip { line, positions: seen.as_read(), seen })
+        };
+        std::thread::scope(|scope| {
+            let strips: Vec<_> = lines.into_iter().map(|line| scope.spawn(move || read(line))).collect();
+            strips.into_iter().map(|strip| strip.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        })
     }
 }
 
@@ -167,25 +184,6 @@ impl FoundMrz {
 /// Orders zones by what speaks for them: check digits, then how clearly they were seen.
 fn by_evidence(a: &FoundMrz, b: &FoundMrz) -> std::cmp::Ordering {
     rank(a).cmp(&rank(b)).then(a.clarity().total_cmp(&b.clarity()))
-}
-
-impl MrzReader {
-    /// Reads lines beside each other.
-    fn read_strips(
-        &self,
-        image: &Image,
-        lines: Vec<TextLine>,
-        context: &Arc<RequestContext>,
-    ) -> Result<Vec<Strip>, Error> {
-        let read = |line: TextLine| -> Result<Strip, Error> {
-            let seen = self.recogniser.read(image, &line.capitals(), context)?;
-            Ok(Strip { line, positions: seen.as_read(), seen })
-        };
-        std::thread::scope(|scope| {
-            let strips: Vec<_> = lines.into_iter().map(|line| scope.spawn(move || read(line))).collect();
-            strips.into_iter().map(|strip| strip.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-        })
-    }
 }
 
 /// How much speaks for a zone: right check digits, less its wrong ones.

@@ -1,8 +1,9 @@
 //! Lines of machine-readable zones as a reader cuts them out of photographs: what the recogniser of zones is trained on.
 //!
 //! Called by `examples/training_data.rs`. A sheet with a zone and what surrounds it is printed, photographed, and its lines are cut out
-//! by [`Strip::cut`], as the daemon cuts them out, with corners about as wrong as a detector's. Beside the zones of documents there
-//! are lines of any characters, so that the network learns to look and not to guess; and other text, which it must answer with nothing.
+//! by [`Strip::cut`], as the daemon cuts them out, with corners about as wrong as a detector's. Most lines are
+//! as likely as those of real documents; a few hold characters that no rule foretells, so that the network does not only guess. Other text
+//! it must answer with nothing.
 
 use tiny_skia::PathBuilder;
 

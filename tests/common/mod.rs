@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
+use image::{ImageFormat, RgbImage};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use vouch::api::proto::verification_client::VerificationClient;
+use vouch::imaging::Image;
 
 pub type Client = VerificationClient<Channel>;
 
@@ -30,6 +32,14 @@ pub fn root() -> &'static Path {
 pub fn photo(name: &str) -> Bytes {
     let path = root().join(".cache/photos").join(name);
     fs::read(&path).unwrap_or_else(|_| panic!("{} is missing; run `make sample-photos`", path.display())).into()
+}
+
+/// A picture as a PNG file.
+pub fn png(image: &Image) -> Bytes {
+    let image = RgbImage::from_raw(image.width, image.height, image.rgb.to_vec()).unwrap();
+    let mut file = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut file, ImageFormat::Png).unwrap();
+    file.into_inner().into()
 }
 
 /// The command of a daemon on a socket, without what the environment of the test says to daemons.

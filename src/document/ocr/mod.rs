@@ -68,3 +68,32 @@ pub fn is_inside([x, y]: [f64; 2], quad: &Quad) -> bool {
         (bx - ax) * (y - ay) - (by - ay) * (x - ax) >= 0.0
     })
 }
+
+/// A model for the tests of both recognisers.
+#[cfg(test)]
+mod fake {
+    use std::sync::Arc;
+
+    use crate::error::Error;
+    use crate::inference::{Model, ModelPort, Outputs, RequestContext, Tensor};
+    use crate::models::manifest::{Manifest, Role};
+
+    /// Gives fixed outputs and checks the shape of the input.
+    struct Fake {
+        outputs: Outputs,
+        shape: [usize; 3],
+    }
+
+    impl Model for Fake {
+        fn run(&self, input: Tensor, _: &Arc<RequestContext>) -> Result<Outputs, Error> {
+            assert_eq!(input.shape, self.shape);
+            Ok(self.outputs.clone())
+        }
+    }
+
+    /// The fake in a role, with the input that the shipped manifest states for it.
+    pub fn port(role: Role, shape: [usize; 3], outputs: Outputs) -> ModelPort {
+        let input = Manifest::shipped().unwrap().entry(role).unwrap().input.clone();
+        ModelPort { model: Arc::new(Fake { outputs, shape }), input }
+    }
+}

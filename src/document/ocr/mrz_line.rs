@@ -154,25 +154,11 @@ fn line(outputs: &Outputs, width: usize) -> Result<MrzLine, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::Model;
-    use crate::models::manifest::{Manifest, Role};
-
-    /// Gives fixed outputs and checks the shape of the input.
-    struct Fake {
-        outputs: Outputs,
-        shape: [usize; 3],
-    }
-
-    impl Model for Fake {
-        fn run(&self, input: Tensor, _: &Arc<RequestContext>) -> Result<Outputs, Error> {
-            assert_eq!(input.shape, self.shape);
-            Ok(self.outputs.clone())
-        }
-    }
+    use crate::document::ocr::fake::port;
+    use crate::models::manifest::Role;
 
     fn recogniser(shape: [usize; 3], outputs: Outputs) -> MrzRecogniser {
-        let input = Manifest::shipped().unwrap().entry(Role::MrzRecogniser).unwrap().input.clone();
-        MrzRecogniser::new(ModelPort { model: Arc::new(Fake { outputs, shape }), input })
+        MrzRecogniser::new(port(Role::MrzRecogniser, shape, outputs))
     }
 
     fn named(shape: &[usize], data: Vec<f32>) -> Outputs {

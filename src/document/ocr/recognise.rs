@@ -140,26 +140,9 @@ fn prepared(image: &Image, quad: &Quad, port: &ModelPort) -> Option<(Tensor, usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::{Model, Outputs};
-    use crate::models::manifest::{Manifest, Role};
-
-    /// Gives fixed outputs and checks the shape of the input.
-    struct Fake {
-        outputs: Outputs,
-        shape: [usize; 3],
-    }
-
-    impl Model for Fake {
-        fn run(&self, input: Tensor, _: &Arc<RequestContext>) -> Result<Outputs, Error> {
-            assert_eq!(input.shape, self.shape);
-            Ok(self.outputs.clone())
-        }
-    }
-
-    fn port(role: Role, shape: [usize; 3], outputs: Outputs) -> ModelPort {
-        let input = Manifest::shipped().unwrap().entry(role).unwrap().input.clone();
-        ModelPort { model: Arc::new(Fake { outputs, shape }), input }
-    }
+    use crate::document::ocr::fake::port;
+    use crate::inference::Outputs;
+    use crate::models::manifest::Role;
 
     fn named(name: &str, shape: &[usize], data: Vec<f32>) -> (Arc<str>, Tensor) {
         (name.into(), Tensor { shape: shape.into(), data })
