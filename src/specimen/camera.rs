@@ -352,7 +352,7 @@ pub fn jpeg(frame: &Frame, quality: u8) -> Vec<u8> {
 }
 
 /// Through a JPEG file and back.
-fn compressed(frame: &Frame, quality: u8) -> Frame {
+pub(super) fn compressed(frame: &Frame, quality: u8) -> Frame {
     let channels = frame.planes.len();
     let format = if channels == 1 { PixelFormat::GRAY } else { PixelFormat::RGB };
     let file = jpeg(frame, quality);

@@ -5,6 +5,7 @@
 //! it. Left out: documents that are bent (creases are drawn, the page stays flat), reflections of rooms, distortion by the lens.
 
 mod things;
+pub mod thumbnails;
 
 use tiny_skia::PathBuilder;
 use turbojpeg::PixelFormat;
@@ -53,7 +54,15 @@ impl Photograph {
 /// How the document lies before the camera.
 struct Pose {
     quad: Quad,
+    /// How far its top is turned clockwise.
     angle_deg: f64,
+}
+
+impl Pose {
+    fn new(quad: Quad) -> Self {
+        let angle_deg = libm::atan2(quad[1][1] - quad[0][1], quad[1][0] - quad[0][0]).to_degrees();
+        Self { quad, angle_deg }
+    }
 }
 
 /// Takes a photograph of a page.
@@ -62,7 +71,16 @@ pub fn photograph(page: &Page, shot: &Shot) -> Photograph {
     let size = shot.size_px.map(|side| side.clamp(MIN_SIDE_PX, MAX_SIDE_PX));
     let mut random = Random::new(shot.seed, &format!("photograph {} {} {level}", page.kind.name(), page.truth.side));
     let page_px = [page.image.width, page.image.height].map(f64::from);
-    let pose = pose(page_px, level, size, &mut random);
+    let angle = angle_deg(level, &mut random);
+    let pose = pose(page_px, angle, level, size, &mut random);
+    let (developed, truth) = take(page, &pose, level, size, &mut random);
+    let quality = truth.capture.as_ref().map_or(94, |capture| capture.jpeg_quality);
+    Photograph { jpeg: jpeg(&developed, quality), truth }
+}
+
+/// What the sensor gives of a page that lies at `pose`, before it is written to a file of the quality that the truth names.
+fn take(page: &Page, pose: &Pose, level: u8, size: [u32; 2], random: &mut Random) -> (Frame, PageTruth) {
+    let page_px = [page.image.width, page.image.height].map(f64::from);
     // The pose keeps the quadrilateral convex.
     let to_scene = Perspective::from_rectangle(page_px, &pose.quad).expect("a pose is convex");
     let scale = scale(&to_scene, page_px) * page.px_per_mm;
@@ -70,23 +88,23 @@ pub fn photograph(page: &Page, shot: &Shot) -> Photograph {
 
     let is_screen = level > 0 && random.chance(0.06);
     let mut scene = if level == 0 {
-        scanner_lid(size, &mut random)
+        scanner_lid(size, random)
     } else if is_screen {
-        things::screen(size, &view, &mut random)
+        things::screen(size, &view, random)
     } else {
-        let mut canvas = Canvas::over(&backdrop(size, &mut random), 1.0);
-        things::clutter(&mut canvas, scale, level, &mut random);
-        booklet(&mut canvas, page.kind, &view, &page.truth, &mut random);
-        things::drop_shadow(&mut canvas, &view.outline(page.corner_px), scale, &mut random);
+        let mut canvas = Canvas::over(&backdrop(size, random), 1.0);
+        things::clutter(&mut canvas, scale, level, random);
+        booklet(&mut canvas, page.kind, &view, &page.truth, random);
+        things::drop_shadow(&mut canvas, &view.outline(page.corner_px), scale, random);
         canvas.into_image()
     };
     if let Some(placed) = place(&page.image, page.corner_px, &pose.quad, &scene) {
         scene = placed;
     }
     let mut canvas = Canvas::over(&scene, 1.0);
-    let creases = if level > 0 && !is_screen { creases(&mut canvas, page.kind, &view, &mut random) } else { 0 };
+    let creases = if level > 0 && !is_screen { creases(&mut canvas, page.kind, &view, random) } else { 0 };
     let has_finger = level > 0 && !is_screen && random.chance(0.3);
-    let fingers = if has_finger { things::fingers(&mut canvas, &page.truth, &view, &mut random) } else { 0 };
+    let fingers = if has_finger { things::fingers(&mut canvas, &page.truth, &view, random) } else { 0 };
 
     let capital_px = match &page.truth.mrz {
         Some(mrz) => mrz.quads.first().map_or(0.0, |quad| distance(to_scene.apply(quad[0]), to_scene.apply(quad[3]))),
@@ -95,11 +113,11 @@ pub fn photograph(page: &Page, shot: &Shot) -> Photograph {
     };
     let mut frame = Frame::colour(&canvas.into_image());
     if is_screen {
-        raster(&mut frame, &mut random);
+        raster(&mut frame, random);
     }
-    let mut capture = Capture::of_level(level, capital_px, &mut random);
+    let mut capture = Capture::of_level(level, capital_px, random);
     let quality = capture.jpeg_quality.take().unwrap_or(94);
-    let developed = capture.develop(frame, &mut random);
+    let developed = capture.develop(frame, random);
 
     let frame_area = f64::from(size[0]) * f64::from(size[1]);
     let is_inside = |corner: &&[f64; 2]| (0..2).all(|axis| (0.0..=f64::from(size[axis])).contains(&corner[axis]));
@@ -118,7 +136,8 @@ pub fn photograph(page: &Page, shot: &Shot) -> Photograph {
         fingers,
         creases,
     };
-    Photograph { jpeg: jpeg(&developed, quality), truth: page.truth.seen(&to_scene, size, facts) }
+    let truth = page.truth.seen(&to_scene, size, facts);
+    (developed, truth)
 }
 
 /// Where the page is seen.
@@ -177,27 +196,36 @@ fn scale(to_scene: &Perspective, page_px: [f64; 2]) -> f64 {
     area.abs().sqrt()
 }
 
-/// Turns the page, tilts it before a pinhole camera, and fits it into the frame.
-fn pose(page_px: [f64; 2], level: u8, size: [u32; 2], random: &mut Random) -> Pose {
-    let angle: f64 = match random.below(10) {
+/// How far people turn a document: mostly little, sometimes upside down or anyhow.
+fn angle_deg(level: u8, random: &mut Random) -> f64 {
+    match random.below(10) {
         _ if level == 0 => random.within(-2.5, 2.5),
         0..=6 => random.within(-15.0, 15.0),
         7 => 180.0 + random.within(-15.0, 15.0),
         _ => random.within(0.0, 360.0),
-    };
+    }
+}
+
+/// The outline of a page that is turned and then tilted before a pinhole camera, around the origin.
+fn tilted(page_px: [f64; 2], angle_deg: f64, level: u8, random: &mut Random) -> Quad {
     let tilt = [0.0, 9.0, 15.0, 20.0, 25.0][usize::from(level)];
     let tilts = [random.within(-tilt, tilt), random.within(-tilt, tilt)].map(f64::to_radians);
     let away = page_px[0].max(page_px[1]) * random.within(1.8, 4.0);
     let [(sin, cos), (sin_x, cos_x), (sin_y, cos_y)] =
-        [angle.to_radians(), tilts[0], tilts[1]].map(|angle| (libm::sin(angle), libm::cos(angle)));
-    let seen: Quad = [[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]].map(|[u, v]: [f64; 2]| {
+        [angle_deg.to_radians(), tilts[0], tilts[1]].map(|angle| (libm::sin(angle), libm::cos(angle)));
+    [[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]].map(|[u, v]: [f64; 2]| {
         let [x, y] = [u * page_px[0], v * page_px[1]];
         let [x, y] = [x * cos - y * sin, x * sin + y * cos];
         let [y, z] = [y * cos_x, y * sin_x];
         let [x, z] = [x * cos_y + z * sin_y, z * cos_y - x * sin_y];
         let near = away / (away + z);
         [x * near, y * near]
-    });
+    })
+}
+
+/// Fits a page, turned and tilted, into the frame.
+fn pose(page_px: [f64; 2], angle_deg: f64, level: u8, size: [u32; 2], random: &mut Random) -> Pose {
+    let seen = tilted(page_px, angle_deg, level, random);
     let bounds = |axis: usize| {
         seen.iter().fold((f64::MAX, f64::MIN), |(low, high), corner| (low.min(corner[axis]), high.max(corner[axis])))
     };
@@ -218,8 +246,7 @@ fn pose(page_px: [f64; 2], level: u8, size: [u32; 2], random: &mut Random) -> Po
     };
     let shift = [place(left, right, width, random), place(top, bottom, height, random)];
     let quad = seen.map(|[x, y]| [x * scale + shift[0], y * scale + shift[1]]);
-    let turned = libm::atan2(quad[1][1] - quad[0][1], quad[1][0] - quad[0][0]).to_degrees();
-    Pose { quad, angle_deg: turned }
+    Pose::new(quad)
 }
 
 fn area(corners: &[[f64; 2]]) -> f64 {
