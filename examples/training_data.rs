@@ -4,13 +4,20 @@
 //! one size: 48 bytes of text padded with zeros, a byte for the level of degradation, two bytes (little-endian) for the width of the
 //! strip, 32 rows of 640 grey bytes of which the first so many are the strip and the others zero. `-- sheet FILE --seed SEED`: 40 of
 //! them in a picture, to look at.
+//!
+//! `-- thumbnails --seed SEED [--count COUNT]`: small photographs of documents, in records of 136 bytes and the picture: width and height
+//! (two bytes each, little-endian), a byte each for the level of degradation, the framing, whether there is a document, and the number of
+//! lines of its zone; 32 little-endian floats of four bytes, the corners of the document and of up to three lines; red, green and blue,
+//! row by row. `-- thumbnail-sheet FILE --seed SEED`: 40 of them, with their corners and lines.
 
 use std::io::{BufWriter, ErrorKind, Write};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use vouch::document::ocr::strip::{HEIGHT_PX, MAX_WIDTH_PX};
+use vouch::imaging::Image;
 use vouch::specimen::font::Font;
+use vouch::specimen::photograph::thumbnails::{LONG_SIDE_PX, Thumbnail, Thumbnails};
 use vouch::specimen::strips::{Sample, Strips};
 
 #[derive(Parser)]
@@ -39,12 +46,29 @@ enum What {
         #[arg(long)]
         font: Vec<std::path::PathBuf>,
     },
+    /// Small photographs of documents
+    Thumbnails {
+        #[arg(long)]
+        seed: u64,
+        #[arg(long)]
+        count: Option<usize>,
+    },
+    /// 40 small photographs in one picture
+    ThumbnailSheet {
+        file: std::path::PathBuf,
+        #[arg(long)]
+        seed: u64,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().what {
-        What::Strips { seed, count, font } => strips(Strips::new(seed, fonts(&font)?), count),
+        What::Strips { seed, count, font } => {
+            write(Strips::new(seed, fonts(&font)?).map(|strip| record(&strip)), count)
+        }
         What::Sheet { file, seed, font } => sheet(&file, Strips::new(seed, fonts(&font)?)),
+        What::Thumbnails { seed, count } => write(Thumbnails::new(seed).map(|small| thumbnail_record(&small)), count),
+        What::ThumbnailSheet { file, seed } => thumbnail_sheet(&file, Thumbnails::new(seed)),
     }
 }
 
@@ -56,10 +80,10 @@ fn fonts(files: &[std::path::PathBuf]) -> anyhow::Result<Vec<Font>> {
     files.iter().map(read).collect()
 }
 
-fn strips(strips: Strips, count: Option<usize>) -> anyhow::Result<()> {
+fn write(records: impl Iterator<Item = Vec<u8>>, count: Option<usize>) -> anyhow::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
-    for sample in strips.take(count.unwrap_or(usize::MAX)) {
-        match out.write_all(&record(&sample)) {
+    for record in records.take(count.unwrap_or(usize::MAX)) {
+        match out.write_all(&record) {
             // Whoever trains has had enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
             result => result?,
@@ -93,4 +117,55 @@ fn sheet(file: &std::path::Path, strips: Strips) -> anyhow::Result<()> {
         bail!("the sheet has the wrong size");
     };
     Ok(picture.save(file)?)
+}
+
+fn thumbnail_record(small: &Thumbnail) -> Vec<u8> {
+    const LINES: usize = 3;
+    let mut record = Vec::with_capacity(136 + small.image.rgb.len());
+    record.extend((small.image.width as u16).to_le_bytes());
+    record.extend((small.image.height as u16).to_le_bytes());
+    let lines = small.lines.len().min(LINES);
+    record.extend([small.level, small.framing as u8, u8::from(small.document.is_some()), lines as u8]);
+    let quads = small.document.iter().chain(&small.lines[..lines]);
+    record.extend(quads.flatten().flatten().flat_map(|&part| (part as f32).to_le_bytes()));
+    // Without a document there are no lines either: what is missing is at the end.
+    record.resize(8 + (1 + LINES) * 32, 0);
+    record.extend(&*small.image.rgb);
+    record
+}
+
+fn thumbnail_sheet(file: &std::path::Path, thumbnails: Thumbnails) -> anyhow::Result<()> {
+    const COLUMNS: u32 = 8;
+    let side = LONG_SIDE_PX;
+    let mut sheet = image::RgbImage::new(COLUMNS * side, 5 * side);
+    for (index, small) in (0..40).zip(thumbnails) {
+        println!("{index:2} level {} {:?}", small.level, small.framing);
+        let at = [index % COLUMNS * side, index / COLUMNS * side];
+        let Image { width, height, .. } = small.image;
+        for (y, row) in (0..height).zip(small.image.rgb.chunks_exact(width as usize * 3)) {
+            for (x, pixel) in (0..width).zip(row.chunks_exact(3)) {
+                sheet.put_pixel(at[0] + x, at[1] + y, image::Rgb([pixel[0], pixel[1], pixel[2]]));
+            }
+        }
+        for (quad, rgb) in small
+            .document
+            .iter()
+            .map(|quad| (quad, [255, 0, 0]))
+            .chain(small.lines.iter().map(|quad| (quad, [0, 160, 0])))
+        {
+            for (corner, from) in quad.iter().enumerate() {
+                let to = quad[(corner + 1) % 4];
+                for step in 0..400 {
+                    let share = f64::from(step) / 400.0;
+                    let [x, y] = [0, 1].map(|axis: usize| from[axis] + (to[axis] - from[axis]) * share);
+                    if (0.0..f64::from(width)).contains(&x) && (0.0..f64::from(height)).contains(&y) {
+                        // The upper side is blue.
+                        let rgb = if corner == 0 { [0, 0, 255] } else { rgb };
+                        sheet.put_pixel(at[0] + x as u32, at[1] + y as u32, image::Rgb(rgb));
+                    }
+                }
+            }
+        }
+    }
+    Ok(sheet.save(file)?)
 }

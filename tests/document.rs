@@ -24,6 +24,8 @@ use vouch::document::barcode;
 use vouch::document::mrz::{self, DateParts, Fields, Format};
 use vouch::imaging::Image;
 use vouch::imaging::orient::{Rotation, rotate};
+use vouch::specimen::document::{Kind, Options, specimen};
+use vouch::specimen::photograph::{Shot, photograph};
 
 /// The passport of ICAO Doc 9303 part 4, appendix A.
 const PASSPORT: [&str; 2] =
@@ -57,7 +59,7 @@ async fn a_passport_is_read_whichever_way_it_lies() {
         let corner = back.apply_to_point([mrz.quad[0].x, mrz.quad[0].y], picture.width, picture.height);
         assert!((corner[0] - 40.0).abs() < 28.0 && (corner[1] - 60.0).abs() < 28.0, "{rotation:?}: {corner:?}");
         let roles: Vec<&str> = read.models.iter().map(|model| model.role.as_str()).collect();
-        assert_eq!(roles, ["text_detector", "mrz_recogniser"]);
+        assert_eq!(roles, ["page_locator", "text_detector", "mrz_recogniser"]);
     }
 }
 
@@ -312,6 +314,41 @@ async fn a_card_is_located_and_what_is_printed_on_it_is_read() {
     assert!((390.0..630.0).contains(&(portrait.x + portrait.width / 2.0)), "{portrait:?}");
     let codes: Vec<&str> = page.warnings.iter().map(|warning| warning.code.as_str()).collect();
     assert_eq!(codes, ["MRZ_NOT_FOUND", "BARCODE_NOT_FOUND"]);
+}
+
+#[tokio::test]
+async fn the_outline_of_a_page_is_told_upright_also_upside_down() {
+    let daemon = Daemon::start();
+    let page = specimen(Kind::Td3, 23, &Options { dpi: 200, ..Options::default() }).pages.remove(0);
+    let mut is_covered = [false; 2];
+    for seed in 0..30 {
+        let taken = photograph(&page, &Shot { seed, level: 1, size_px: [1280, 720] });
+        let (truth, capture) = (&taken.truth, taken.truth.capture.as_ref().unwrap());
+        let is_turned = capture.angle_deg.abs() > 150.0;
+        if capture.corners_inside < 4 || std::mem::replace(&mut is_covered[usize::from(is_turned)], true) {
+            continue;
+        }
+        let read = read(&daemon, vec![taken.jpeg.clone().into()], &["mrz", "visual"]).await.unwrap();
+        assert_eq!(read.pages[0].mrz.as_ref().unwrap().lines, truth.mrz.as_ref().unwrap().lines, "{seed}");
+        let location = read.pages[0].location.as_ref().unwrap_or_else(|| panic!("{seed}: {read:?}"));
+        assert!(location.upright && !location.whole_picture && location.format == "ID_2_OR_ID_3", "{location:?}");
+        for (found, [x, y]) in location.quad.iter().zip(truth.document_quad) {
+            assert!(
+                (found.x - x).hypot(found.y - y) < 15.0,
+                "{seed}: {:?} for {:?}",
+                location.quad,
+                truth.document_quad
+            );
+        }
+    }
+    assert_eq!(is_covered, [true; 2]);
+}
+
+#[tokio::test]
+async fn a_picture_of_a_person_has_no_outline() {
+    let daemon = Daemon::start();
+    let read = read(&daemon, vec![photo("selfie.jpg")], &["portrait", "visual"]).await.unwrap();
+    assert_eq!(read.pages[0].location, None);
 }
 
 #[tokio::test]

@@ -99,7 +99,8 @@ def main(cache):
         size = [side or any_side for side, any_side in zip(model["input"]["size"], ANY_SIZE)]
         x = tensor(model["input"], size)
         if model.get("built_in"):
-            paths = [HERE.parent / "mrz" / model["file"]]
+            # Where it lies in the repository.
+            paths = [HERE.parent.parent / model["upstream"] / model["file"]]
         else:
             paths = [pathlib.Path(cache) / file["sha256"] for file in model["source"]["files"]]
         if model.get("convert", "none") == "fold":

@@ -66,6 +66,7 @@ pub async fn read_document(call: Call, request: ReadDocumentRequest) -> Result<R
             // The zone tells where the document lies.
             let locates = parts.visual || parts.portrait;
             let roles = [
+                (locates || parts.mrz, Role::PageLocator),
                 (locates || parts.mrz, Role::TextDetector),
                 (locates || parts.mrz, Role::MrzRecogniser),
                 (parts.visual, Role::TextRecogniser),
@@ -178,6 +179,7 @@ pub fn location(located: &Located) -> proto::DocumentLocation {
         }
         .into(),
         whole_picture: located.whole_picture,
+        upright: located.is_upright,
     }
 }
 

@@ -223,7 +223,8 @@ fn event(call: &Call, frame: u32, frames_dropped: u32, looked: Look, fused: Opti
         event.frames_used = u32::try_from(fused.frames).unwrap_or(u32::MAX);
         event.proved = fused.is_proved;
     }
-    event.models = convert::model_refs(&call.engine.registry, &[Role::TextDetector, Role::MrzRecogniser]);
+    event.models =
+        convert::model_refs(&call.engine.registry, &[Role::PageLocator, Role::TextDetector, Role::MrzRecogniser]);
     event.elapsed_ms = convert::milliseconds(call.received.elapsed());
     event
 }

@@ -37,7 +37,7 @@ impl Check for DocumentCheck {
     }
 
     fn roles(&self) -> &'static [Role] {
-        &[Role::TextDetector, Role::MrzRecogniser, Role::TextRecogniser]
+        &[Role::PageLocator, Role::TextDetector, Role::MrzRecogniser, Role::TextRecogniser]
     }
 
     fn applies_to(&self, media: &[MediaKind]) -> bool {

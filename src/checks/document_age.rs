@@ -33,7 +33,7 @@ impl Check for DocumentAge {
     }
 
     fn roles(&self) -> &'static [Role] {
-        &[Role::TextDetector, Role::MrzRecogniser]
+        &[Role::PageLocator, Role::TextDetector, Role::MrzRecogniser]
     }
 
     fn applies_to(&self, media: &[MediaKind]) -> bool {

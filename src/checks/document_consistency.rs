@@ -30,7 +30,7 @@ impl Check for DocumentConsistency {
     }
 
     fn roles(&self) -> &'static [Role] {
-        &[Role::TextDetector, Role::MrzRecogniser, Role::TextRecogniser]
+        &[Role::PageLocator, Role::TextDetector, Role::MrzRecogniser, Role::TextRecogniser]
     }
 
     fn applies_to(&self, media: &[MediaKind]) -> bool {

@@ -487,7 +487,11 @@ pub(crate) mod testing {
             let lines: Vec<_> = lines.iter().map(|line| ReadLine::from_text(line)).collect();
             let repaired = repair(&lines, today()).unwrap();
             let fields = fields::of_mrz(&repaired.mrz);
-            Self { zone: Some(FoundMrz { repaired, read: lines, quad: [[0.0; 2]; 4] }), barcode: None, fields }
+            Self {
+                zone: Some(FoundMrz { repaired, read: lines, of_these_lengths: 1.0, quad: [[0.0; 2]; 4] }),
+                barcode: None,
+                fields,
+            }
         }
 
         /// The back of a licence.

@@ -31,7 +31,7 @@ impl Check for MrzCheck {
     }
 
     fn roles(&self) -> &'static [Role] {
-        &[Role::TextDetector, Role::MrzRecogniser]
+        &[Role::PageLocator, Role::TextDetector, Role::MrzRecogniser]
     }
 
     fn applies_to(&self, media: &[MediaKind]) -> bool {

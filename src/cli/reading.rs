@@ -80,6 +80,7 @@ pub fn location_to_json(location: &DocumentLocation) -> Value {
         "confidence": location.confidence,
         "format": location.format,
         "whole_picture": location.whole_picture,
+        "upright": location.upright,
     })
 }
 
@@ -147,7 +148,8 @@ pub fn mrz_to_text(mrz: &Mrz, margin: &str, paint: Paint) -> String {
 pub fn location_to_text(location: &DocumentLocation, margin: &str, paint: Paint) -> String {
     let corners: Vec<String> = location.quad.iter().map(|point| format!("{:.0},{:.0}", point.x, point.y)).collect();
     let place = if location.whole_picture { "the whole picture".to_owned() } else { corners.join(" ") };
-    format!("{margin}{} at {place}\n", paint.bold("document"))
+    let upright = if location.upright { ", upright" } else { "" };
+    format!("{margin}{} at {place}{upright}\n", paint.bold("document"))
 }
 
 /// As [`mrz_to_text`].

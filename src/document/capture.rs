@@ -236,7 +236,7 @@ mod tests {
     const QUAD: [[f64; 2]; 4] = [[20.0, 30.0], [620.0, 30.0], [620.0, 408.0], [20.0, 408.0]];
 
     fn located(quad: [[f64; 2]; 4]) -> Located {
-        Located { quad, confidence: 1.0, format: Format::Id1, cut_off: false, whole_picture: false }
+        Located { quad, confidence: 1.0, format: Format::Id1, cut_off: false, whole_picture: false, is_upright: false }
     }
 
     /// A card of 7 pixels per millimetre with a coloured field and strokes of four pixels, as `change` alters it.

@@ -1,7 +1,7 @@
 //! Reads the lines of text of a document's page, the page brought upright first.
 //!
 //! Called by `pipeline` after the machine-readable zone, which tells the direction of the text; without one, a few lines are read both ways
-//! and the better reading decides. Lines are read beside each other, so that those of one width share runs of the model. Left
+//! and the better reading decides, which takes least if the outline's direction was right. Lines are read beside each other, so that those of one width share runs of the model. Left
 //! out: what the lines mean, which is [`visual`]'s business.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -99,6 +99,8 @@ fn whole(image: &Image) -> Quad {
 pub struct Place<'a> {
     /// Around the document, clockwise; `None`: the whole picture.
     pub quad: Option<&'a Quad>,
+    /// The first corner of `quad` is the document's own top left. Taken for likely, not for sure.
+    pub is_upright: bool,
     /// Around its machine-readable zone, clockwise from the top left of the text. It is not read again.
     pub zone: Option<&'a Quad>,
 }
@@ -142,7 +144,12 @@ impl TextReader {
     ) -> Result<Option<PageText>, Error> {
         let all = whole(image);
         let quad = place.quad.unwrap_or(&all);
-        let along = place.zone.map_or([1.0, 0.0], |zone| [zone[1][0] - zone[0][0], zone[1][1] - zone[0][1]]);
+        let first_side = |quad: &Quad| [quad[1][0] - quad[0][0], quad[1][1] - quad[0][1]];
+        let along = match place.zone {
+            Some(zone) => first_side(zone),
+            None if place.is_upright => first_side(quad),
+            None => [1.0, 0.0],
+        };
         let Some(mut page) = UprightPage::cut(image, quad, along) else { return Ok(None) };
         let mut lines = self.find(&page.image, context)?;
         let mut mirrored = false;

@@ -12,6 +12,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+pub mod connected;
 pub mod decode;
 pub mod heic;
 pub mod orient;

@@ -39,11 +39,13 @@ pub enum Role {
     TextRecogniser,
     /// A line of a machine-readable zone: strips of 32 rows to the probabilities of the blank and 37 characters (`models/mrz`).
     MrzRecogniser,
+    /// Where a page and the lines of its zone lie, in a picture of 320 pixels (`models/locator`).
+    PageLocator,
 }
 
 impl Role {
     /// Every role, in the order of a verification.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::FaceDetector,
         Self::FaceEmbedder,
         Self::FaceLandmarks,
@@ -53,6 +55,7 @@ impl Role {
         Self::TextDetector,
         Self::TextRecogniser,
         Self::MrzRecogniser,
+        Self::PageLocator,
     ];
 
     /// The name in the manifest.
@@ -67,6 +70,7 @@ impl Role {
             Self::TextDetector => "text_detector",
             Self::TextRecogniser => "text_recogniser",
             Self::MrzRecogniser => "mrz_recogniser",
+            Self::PageLocator => "page_locator",
         }
     }
 }

@@ -79,7 +79,10 @@ pub fn read_verified(path: &Path, sha256: &str) -> Result<Vec<u8>, PackError> {
 /// The file of a model that is part of the program, `None` for any other.
 pub fn built_in(entry: &ModelEntry) -> Option<&'static [u8]> {
     let is = |name: &str| entry.built_in && entry.file == Path::new(name);
-    is("mrz_line.onnx").then_some(include_bytes!("../../models/mrz/mrz_line.onnx"))
+    if is("mrz_line.onnx") {
+        return Some(include_bytes!("../../models/mrz/mrz_line.onnx"));
+    }
+    is("page_locator.onnx").then_some(include_bytes!("../../models/locator/page_locator.onnx"))
 }
 
 /// Checks every model and the runtime, several at a time because hashing is bound to one core each.

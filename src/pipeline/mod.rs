@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::document::mrz::Date;
 use crate::document::mrz_reader::MrzReader;
 use crate::document::ocr::{MrzRecogniser, TextDetector, TextRecogniser, strip};
+use crate::document::page_locator::PageLocator;
 use crate::document::text_reader::TextReader;
 use crate::error::{Error, exit};
 use crate::face::ModelPort;
@@ -77,7 +78,7 @@ impl MediaLimits {
 pub const FACE_LONG_SIDE_PX: u32 = 1600;
 
 /// The models that the daemon runs.
-const ROLES: [Role; 9] = [
+const ROLES: [Role; 10] = [
     Role::FaceDetector,
     Role::FaceEmbedder,
     Role::FaceLandmarks,
@@ -87,6 +88,7 @@ const ROLES: [Role; 9] = [
     Role::TextDetector,
     Role::MrzRecogniser,
     Role::TextRecogniser,
+    Role::PageLocator,
 ];
 
 /// Why the engine cannot be loaded. The daemon does not start then.
@@ -100,15 +102,15 @@ pub enum LoadError {
     Calibration(#[from] calibration::LoadError),
     #[error("the manifest has no model for the role {}", .0.name())]
     RoleMissing(Role),
-    #[error("the model for the role {} must take grey strips of {} rows in the layout nchw (models/README.md)", .0.name(), strip::HEIGHT_PX)]
-    WrongInput(Role),
+    #[error("the model for the role {} must take {} in the layout nchw (models/README.md)", .role.name(), .takes)]
+    WrongInput { role: Role, takes: String },
 }
 
 impl LoadError {
     /// The exit code that this error ends the daemon with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Manifest(_) | Self::Calibration(_) | Self::RoleMissing(_) | Self::WrongInput(_) => exit::CONFIG,
+            Self::Manifest(_) | Self::Calibration(_) | Self::RoleMissing(_) | Self::WrongInput { .. } => exit::CONFIG,
             Self::Models(error) => error.exit_code(),
         }
     }
@@ -167,14 +169,25 @@ impl Engine {
             liveness: PassiveLiveness::new(port(Role::PassiveLiveness)?),
             ages: AgeEstimators::new(port(Role::AgeA)?, port(Role::AgeB)?),
         });
-        let zone_lines = port(Role::MrzRecogniser)?;
+        let (zone_lines, pages) = (port(Role::MrzRecogniser)?, port(Role::PageLocator)?);
         let input = &zone_lines.input;
         if (input.colour, input.layout, input.size[1]) != (Colour::Grey, Layout::Nchw, strip::HEIGHT_PX as u32) {
-            return Err(LoadError::WrongInput(Role::MrzRecogniser));
+            return Err(LoadError::WrongInput {
+                role: Role::MrzRecogniser,
+                takes: format!("grey strips of {} rows", strip::HEIGHT_PX),
+            });
         }
+        if pages.input.colour == Colour::Grey || pages.input.layout != Layout::Nchw || pages.input.size != [0, 0] {
+            return Err(LoadError::WrongInput {
+                role: Role::PageLocator,
+                takes: "pictures in colour, of any size,".into(),
+            });
+        }
+        let locator = PageLocator::new(pages);
         let text_detector = TextDetector::new(port(Role::TextDetector)?);
         let document_readers = DocumentReaders {
-            mrz: MrzReader::new(text_detector.clone(), MrzRecogniser::new(zone_lines)),
+            locator: locator.clone(),
+            mrz: MrzReader::new(locator, text_detector.clone(), MrzRecogniser::new(zone_lines)),
             text: TextReader::new(text_detector, TextRecogniser::new(port(Role::TextRecogniser)?)),
         };
         let loaded: BTreeMap<String, String> =

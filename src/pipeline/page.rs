@@ -15,6 +15,7 @@ use crate::document::fields::DocumentField;
 use crate::document::locate::{self, Located, Quad};
 use crate::document::mrz::{CheckDigit, Date};
 use crate::document::mrz_reader::{FoundMrz, MrzReader};
+use crate::document::page_locator::{LONG_SIDE_PX, PageLocator, PageView};
 use crate::document::text_reader::{PageText, Place, TextReader};
 use crate::document::visual;
 use crate::error::Error;
@@ -27,6 +28,7 @@ const BARCODE_BUDGET: Duration = Duration::from_millis(1500);
 /// The readers of text.
 #[derive(Clone)]
 pub struct DocumentReaders {
+    pub locator: PageLocator,
     pub mrz: MrzReader,
     pub text: TextReader,
 }
@@ -37,6 +39,7 @@ pub struct Page {
     readers: DocumentReaders,
     /// Decides centuries.
     today: Date,
+    view: OnceLock<Result<PageView, Error>>,
     mrz: OnceLock<Result<Option<Arc<FoundMrz>>, Error>>,
     located: OnceLock<Result<Option<Arc<Located>>, Error>>,
     barcodes_at_once: OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>,
@@ -50,12 +53,20 @@ impl Page {
             source,
             readers,
             today,
+            view: OnceLock::new(),
             mrz: OnceLock::new(),
             located: OnceLock::new(),
             barcodes_at_once: OnceLock::new(),
             text: OnceLock::new(),
             assessed: OnceLock::new(),
         }
+    }
+
+    /// Where the page and the lines of its zone lie in the small picture.
+    fn view(&self) -> Result<&PageView, Error> {
+        let source = &self.source;
+        let look = || self.readers.locator.look(&source.decoded()?.image, LONG_SIDE_PX, &source.context);
+        self.view.get_or_init(look).as_ref().map_err(Clone::clone)
     }
 
     /// The machine-readable zone.
@@ -66,8 +77,8 @@ impl Page {
         let source = &self.source;
         let read = self.mrz.get_or_init(|| {
             let image = &source.decoded()?.image;
-            let found =
-                source.timed(Stage::Mrz, || self.readers.mrz.read(image, self.today, &source.context))?.map(Arc::new);
+            let read = || self.readers.mrz.read(image, self.view()?, self.today, &source.context);
+            let found = source.timed(Stage::Mrz, read)?.map(Arc::new);
             if let Some(found) = &found {
                 source.tell(News::Mrz(Arc::clone(found)));
             }
@@ -85,7 +96,17 @@ impl Page {
         let find = || {
             let image = &source.decoded()?.image;
             let hints: Vec<_> = self.mrz()?.map(|found| found.quad).into_iter().collect();
-            let located = source.timed(Stage::Locate, || Ok(locate::locate(image, &hints)))?.map(Arc::new);
+            let find = || {
+                let look_again = |seen| self.readers.locator.look_again(image, seen, &source.context);
+                let seen = self.view()?.page.as_ref().map(look_again).transpose()?;
+                let located = locate::locate(image, seen.as_ref(), &hints);
+                // How a zone runs that was proved is more certain than any outline.
+                Ok(match self.proved_zone()? {
+                    Some(zone) => located.map(|located| located.along(&zone.quad)),
+                    None => located,
+                })
+            };
+            let located = source.timed(Stage::Locate, find)?.map(Arc::new);
             if let Some(located) = &located {
                 source.tell(News::Located(Arc::clone(located)));
             }
@@ -178,7 +199,11 @@ impl Page {
             let image = &source.decoded()?.image;
             let located = self.located()?;
             let zone = self.proved_zone()?.map(|found| &found.quad);
-            let place = Place { quad: located.map(|located| &located.quad), zone };
+            let place = Place {
+                quad: located.map(|located| &located.quad),
+                is_upright: located.is_some_and(|located| located.is_upright),
+                zone,
+            };
             source.timed(Stage::Text, || self.readers.text.read(image, &place, &source.context))
         };
         self.text.get_or_init(read).as_ref().map(Option::as_ref).map_err(Clone::clone)

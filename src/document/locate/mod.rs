@@ -5,8 +5,9 @@
 //! on both sides of its border (`quads`); the best one is fitted to the full picture (`refine`). A picture that is itself a
 //! cropped document is answered with its border (`whole`).
 //!
-//! Left out: which way is up (that takes the content: text, portrait, machine-readable zone), more than one document in a picture
-//! (the one with the clearest border is returned), and documents that are bent.
+//! That is what is done where the project's own network ([`page_locator`](super::page_locator)) is not sure of a page: it finds more of them, and
+//! knows which way is up. Left out: more than one document in a picture (the one with the clearest border is returned), and documents that are
+//! bent.
 //!
 //! Sources: line segments by growing regions of one gradient direction, Grompone von Gioi et al., "LSD: a line segment
 //! detector", Image Processing On Line 2 (2012); shape of a rectangle from its perspective image, Zhang and He, "Whiteboard
@@ -14,11 +15,12 @@
 
 mod edges;
 mod quads;
-mod refine;
+pub(super) mod refine;
 mod whole;
 
 pub use quads::{FEATURES, Features, Hypothesis};
 
+use super::page_locator::SeenPage;
 use crate::imaging::Image;
 use crate::imaging::resize::resize;
 
@@ -38,6 +40,10 @@ const MAX_RECTIFIED_PX: f64 = 2400.0;
 
 /// Confidence of a picture that is itself the document: what speaks for it is weaker than a border that was seen.
 const WHOLE_PICTURE_CONFIDENCE: f64 = 0.5;
+
+/// How far from a side that the locator saw an edge of the picture may take its place, in pixels of what it was given: half of what edges
+/// found alone are given. Given as much, a visa's side moves to that of the passport below it.
+const SEEN_REACH: f64 = 0.5;
 
 /// In a picture that looks like a whole document, a quadrilateral with less of it than this is a portrait, a chip or a block of print.
 const PART_SHARE: f64 = 0.3;
@@ -71,19 +77,39 @@ impl Format {
 /// A document that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Located {
-    /// Corners in pixel areas of the picture given, clockwise from the one nearest to the top left of the picture. Which side of
-    /// the document is its upper one is not known here.
+    /// Corners in pixel areas of the picture given, clockwise: from the document's own top left if [`is_upright`](Self::is_upright), else from
+    /// the one nearest to the top left of the picture.
     pub quad: Quad,
-    /// 0..=1: probability that this is the document, estimated by a regression on generated pictures.
+    /// 0..=1. Found by edges: probability that this is the document, estimated by a regression on generated pictures. Seen by the locator: how far
+    /// the parts of the page agree with each other, [`SeenPage::confidence`].
     pub confidence: f64,
     pub format: Format,
-    /// A side lies on the border of the picture or a corner beyond it, so that a part of the document is missing.
+    /// A corner lies beyond the border of the picture, so that a part of the document is missing. Of what was found by edges also if a side lies
+    /// on the border: where it ends was not seen.
     pub cut_off: bool,
     /// The picture is itself a flat, cropped document: `quad` is the border of the picture.
     pub whole_picture: bool,
+    /// The first corner is the document's own top left.
+    pub is_upright: bool,
 }
 
 impl Located {
+    /// The same outline with its first side as the text of the document runs, of which `text` is a part with its own top left first.
+    #[must_use]
+    pub fn along(self, text: &Quad) -> Self {
+        let direction = |from: [f64; 2], to: [f64; 2]| {
+            let length = distance(from, to).max(f64::MIN_POSITIVE);
+            [(to[0] - from[0]) / length, (to[1] - from[1]) / length]
+        };
+        let wanted = direction(text[0], text[1]);
+        let agreement = |first: usize| {
+            let side = direction(self.quad[first], self.quad[(first + 1) % 4]);
+            side[0] * wanted[0] + side[1] * wanted[1]
+        };
+        let first = (0..4).max_by(|&a, &b| agreement(a).total_cmp(&agreement(b))).unwrap_or(0);
+        Self { quad: std::array::from_fn(|i| self.quad[(i + first) % 4]), is_upright: true, ..self }
+    }
+
     /// The quadrilateral, wider by as much as its corners may be wrong.
     pub fn widened(&self) -> Quad {
         /// Of the distance of a corner from the centre.
@@ -113,9 +139,52 @@ fn shrink(image: &Image) -> Image {
     resize(image, shrunk(image.width), shrunk(image.height))
 }
 
-/// Finds the document in a picture. `hints` are quadrilaterals that are known to lie on it, as a machine-readable zone or a barcode
+/// Finds the document in a picture in which the locator saw a page, or none. `hints` are as for [`by_edges`].
+pub fn locate(image: &Image, seen: Option<&SeenPage>, hints: &[Quad]) -> Option<Located> {
+    seen.filter(|seen| is_sure(image, seen, hints)).map(|seen| as_seen(image, seen)).or_else(|| by_edges(image, hints))
+}
+
+fn is_sure(image: &Image, seen: &SeenPage, hints: &[Quad]) -> bool {
+    let slack = 0.02 * distance(seen.quad[0], seen.quad[2]);
+    let holds = hints.iter().flatten().all(|corner| is_inside(*corner, &seen.quad, slack));
+    image.width.min(image.height) >= MIN_SIDE_PX && seen.is_sure() && holds
+}
+
+/// Whether a point lies inside of a clockwise quadrilateral, or at most `slack` outside of a side. What is not a number does not.
+fn is_inside([x, y]: [f64; 2], quad: &Quad, slack: f64) -> bool {
+    (0..4).all(|side| {
+        let ([ax, ay], [bx, by]) = (quad[side], quad[(side + 1) % 4]);
+        ((bx - ax) * (y - ay) - (by - ay) * (x - ax)) / distance(quad[side], quad[(side + 1) % 4]).max(1e-9) > -slack
+    })
+}
+
+/// The page that the locator saw, its sides fitted to the full picture.
+pub fn as_seen(image: &Image, seen: &SeenPage) -> Located {
+    let size = [f64::from(image.width), f64::from(image.height)];
+    let margin = 0.01 * size[0].max(size[1]);
+    // Beyond the border of the picture there is nothing to fit to.
+    let on_border = std::array::from_fn(|side| {
+        let (a, b) = (seen.quad[side], seen.quad[(side + 1) % 4]);
+        (0..2).any(|axis| (a[axis] + b[axis]) / 2.0 < margin || (a[axis] + b[axis]) / 2.0 > size[axis] - margin)
+    });
+    let quad = refine::refine(image, &seen.quad, on_border, SEEN_REACH * seen.pixel_px);
+    let shape = quads::shape(&quad, size);
+    let is_outside =
+        |corner: &[f64; 2]| (0..2).any(|axis| corner[axis] < -margin || corner[axis] > size[axis] + margin);
+    let cut_off = quad.iter().any(is_outside);
+    Located {
+        quad,
+        confidence: seen.confidence,
+        format: shape.format,
+        cut_off,
+        whole_picture: on_border == [true; 4] && !cut_off,
+        is_upright: true,
+    }
+}
+
+/// Finds the document in a picture by its edges alone. `hints` are quadrilaterals that are known to lie on it, as a machine-readable zone or a barcode
 /// that was read; a document must contain all of them. `None` if there is no document or it is not certain enough.
-pub fn locate(image: &Image, hints: &[Quad]) -> Option<Located> {
+pub fn by_edges(image: &Image, hints: &[Quad]) -> Option<Located> {
     if image.width.min(image.height) < MIN_SIDE_PX {
         return None;
     }
@@ -143,6 +212,7 @@ pub fn locate(image: &Image, hints: &[Quad]) -> Option<Located> {
                 format,
                 cut_off: false,
                 whole_picture: true,
+                is_upright: false,
             });
         }
     };
@@ -157,6 +227,7 @@ pub fn locate(image: &Image, hints: &[Quad]) -> Option<Located> {
         format: found.format,
         cut_off: is_outside || found.on_border.contains(&true),
         whole_picture: false,
+        is_upright: false,
     })
 }
 
@@ -246,16 +317,79 @@ mod tests {
     fn a_bright_card_on_a_dark_ground_is_found_upright_and_turned() {
         for degrees in [0.0, 30.0, 77.0, 181.0] {
             let quad = card_at([330.0, 230.0], 340.0, degrees);
-            let located = locate(&picture(&quad, print, |_, _| [40, 45, 50]), &[]).expect("a card");
+            let located = by_edges(&picture(&quad, print, |_, _| [40, 45, 50]), &[]).expect("a card");
             assert!(error(&located.quad, &quad) < 1.5, "{degrees}: {:?}", located.quad);
             assert_eq!((located.format, located.cut_off, located.whole_picture), (Format::Id1, false, false));
+        }
+    }
+
+    fn seen(quad: Quad) -> SeenPage {
+        SeenPage { quad, confidence: 0.7, pixel_px: 3.0 }
+    }
+
+    #[test]
+    fn a_page_that_was_seen_is_fitted_to_the_picture_and_stays_upright() {
+        for turn in 0..4 {
+            let card = card_at([330.0, 230.0], 340.0, 90.0 * f64::from(turn) + 8.0);
+            let image = picture(&card, print, |_, _| [40, 45, 50]);
+            let off = seen(std::array::from_fn(|corner| [card[corner][0] + 0.7, card[corner][1] - 0.6]));
+            let located = locate(&image, Some(&off), &[]).unwrap();
+            assert!((0..4).all(|i| distance(located.quad[i], card[i]) < 0.4), "{turn}: {located:?} for {card:?}");
+            assert!(located.is_upright && !located.cut_off && !located.whole_picture, "{located:?}");
+            assert_eq!((located.format, located.confidence), (Format::Id1, 0.7));
+        }
+    }
+
+    #[test]
+    fn edges_decide_where_the_page_is_not_sure_or_does_not_hold_what_was_read() {
+        let card = card_at([330.0, 230.0], 340.0, 188.0);
+        let image = picture(&card, print, |_, _| [40, 45, 50]);
+        let by_edges = by_edges(&image, &[]);
+        assert!(by_edges.as_ref().is_some_and(|located| !located.is_upright));
+        assert_eq!(locate(&image, None, &[]), by_edges);
+        assert_eq!(locate(&image, Some(&SeenPage { confidence: 0.39, ..seen(card) }), &[]), by_edges);
+        // A part of the card, which does not hold the zone of the whole one.
+        let part = seen(card.map(|[x, y]| [330.0 + (x - 330.0) / 2.0, 230.0 + (y - 230.0) / 2.0]));
+        let zone = card_at([330.0, 230.0], 300.0, 188.0);
+        let located = locate(&image, Some(&part), &[zone]).unwrap();
+        assert!(!located.is_upright && error(&located.quad, &card) < 1.5, "{located:?}");
+        assert!(locate(&image, Some(&part), &[]).unwrap().is_upright, "without the zone nothing speaks against it");
+        assert_eq!(locate(&image, Some(&seen(card)), &[[[f64::NAN; 2]; 4]]), None);
+        assert_eq!(locate(&Image::build(63, 900, |rgb| rgb.fill(9)), Some(&seen(card)), &[]), None);
+    }
+
+    #[test]
+    fn a_page_that_was_seen_beyond_the_picture_is_cut_off_and_one_that_is_the_picture_is_whole() {
+        let card = card_at([520.0, 240.0], 330.0, 25.0);
+        let located = as_seen(&picture(&card, print, |_, _| [40, 45, 50]), &seen(card));
+        assert!(located.cut_off && !located.whole_picture, "{located:?}");
+        let image = picture(&card, print, |_, _| [40, 45, 50]);
+        let border = [[1.0, 1.0], [639.0, 0.0], [640.0, 479.0], [0.0, 480.0]];
+        let located = as_seen(&image, &seen(border));
+        assert!(located.whole_picture && !located.cut_off, "{located:?}");
+        // All sides lie on the border of the picture, a corner far beyond it.
+        let beyond = [[0.0, 0.0], [640.0, 0.0], [700.0, 520.0], [0.0, 480.0]];
+        let located = as_seen(&image, &seen(beyond));
+        assert!(located.cut_off && !located.whole_picture, "{located:?}");
+    }
+
+    #[test]
+    fn an_outline_is_turned_as_its_text_runs() {
+        let card = card_at([330.0, 230.0], 340.0, 100.0);
+        let located = by_edges(&picture(&card, print, |_, _| [40, 45, 50]), &[]).unwrap();
+        for turn in 0..4 {
+            let text = card_at([320.0, 240.0], 60.0, 100.0 + 90.0 * f64::from(turn));
+            let along = located.clone().along(&text);
+            assert!(along.is_upright);
+            let first = (turn as usize) % 4;
+            assert!((0..4).all(|i| distance(along.quad[i], card[(i + first) % 4]) < 1.5), "{turn}: {along:?}");
         }
     }
 
     #[test]
     fn corners_are_clockwise_from_the_top_left() {
         let quad = card_at([330.0, 230.0], 340.0, 20.0);
-        let found = locate(&picture(&quad, print, |_, _| [40, 45, 50]), &[]).expect("a card").quad;
+        let found = by_edges(&picture(&quad, print, |_, _| [40, 45, 50]), &[]).expect("a card").quad;
         assert!((0..4).all(|i| distance(found[i], quad[i]) < 1.5), "{found:?}");
     }
 
@@ -264,7 +398,7 @@ mod tests {
         let quad = card_at([300.0, 250.0], 330.0, -15.0);
         let ground =
             |x: u32, y: u32| [90 + noise(x / 4, y / 4) / 4, 60 + noise(x / 4, y / 4) / 4, 30 + noise(x, y) / 8];
-        let located = locate(&picture(&quad, print, ground), &[]).expect("a card");
+        let located = by_edges(&picture(&quad, print, ground), &[]).expect("a card");
         assert!(error(&located.quad, &quad) < 2.0, "{:?}", located.quad);
     }
 
@@ -276,7 +410,7 @@ mod tests {
             let depth = 180.0 + y * sin;
             [320.0 + 500.0 * x / depth, 240.0 + 500.0 * y * cos / depth]
         });
-        let located = locate(&picture(&quad, print, |_, _| [40, 45, 50]), &[]).expect("a card");
+        let located = by_edges(&picture(&quad, print, |_, _| [40, 45, 50]), &[]).expect("a card");
         assert!(error(&located.quad, &quad) < 1.5, "{:?}", located.quad);
         assert_eq!(located.format, Format::Id1);
     }
@@ -284,20 +418,20 @@ mod tests {
     #[test]
     fn a_corner_outside_the_picture_is_reported_as_cut_off() {
         let quad = card_at([500.0, 240.0], 330.0, 25.0);
-        let located = locate(&picture(&quad, print, |_, _| [40, 45, 50]), &[]);
+        let located = by_edges(&picture(&quad, print, |_, _| [40, 45, 50]), &[]);
         assert!(located.is_some_and(|located| located.cut_off));
     }
 
     #[test]
     fn pictures_without_a_document_have_none() {
         let even = Image::build(640, 480, |rgb| rgb.fill(120));
-        assert_eq!(locate(&even, &[]), None);
+        assert_eq!(by_edges(&even, &[]), None);
         let textured = Image::build(640, 480, |rgb| {
             for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
                 pixel.fill(80 + noise(i as u32 % 640 / 3, i as u32 / 640 / 3) / 3);
             }
         });
-        assert_eq!(locate(&textured, &[]), None);
+        assert_eq!(by_edges(&textured, &[]), None);
         // A ball, as a face is.
         let ball = Image::build(640, 480, |rgb| {
             for (i, pixel) in rgb.chunks_exact_mut(3).enumerate() {
@@ -305,7 +439,7 @@ mod tests {
                 pixel.copy_from_slice(&if x.hypot(y) < 150.0 { [200, 160, 140] } else { [60, 70, 90] });
             }
         });
-        assert_eq!(locate(&ball, &[]), None);
+        assert_eq!(by_edges(&ball, &[]), None);
     }
 
     #[test]
@@ -315,7 +449,7 @@ mod tests {
                 pixel.copy_from_slice(&print((i % 856) as f64 / 856.0, (i / 856) as f64 / 540.0));
             }
         });
-        let located = locate(&image, &[]).expect("a card");
+        let located = by_edges(&image, &[]).expect("a card");
         assert!(located.whole_picture && !located.cut_off);
         assert_eq!(located.quad, [[0.0, 0.0], [856.0, 0.0], [856.0, 540.0], [0.0, 540.0]]);
         assert_eq!(located.format, Format::Id1);
@@ -326,19 +460,19 @@ mod tests {
         let quad = card_at([330.0, 230.0], 340.0, 0.0);
         let image = picture(&quad, print, |_, _| [40, 45, 50]);
         let inside = [[180.0, 280.0], [480.0, 280.0], [480.0, 320.0], [180.0, 320.0]];
-        assert!(locate(&image, &[inside]).is_some_and(|located| error(&located.quad, &quad) < 1.5));
+        assert!(by_edges(&image, &[inside]).is_some_and(|located| error(&located.quad, &quad) < 1.5));
         let outside = inside.map(|[x, y]| [x, y + 130.0]);
-        assert_eq!(locate(&image, &[outside]), None);
+        assert_eq!(by_edges(&image, &[outside]), None);
     }
 
     #[test]
     fn tiny_pictures_and_hints_that_are_no_numbers_do_no_harm() {
-        assert_eq!(locate(&Image::build(1, 1, |_| {}), &[]), None);
-        assert_eq!(locate(&Image::build(64, 3000, |rgb| rgb.fill(9)), &[]), None);
-        assert_eq!(locate(&Image::build(60_000, 64, |rgb| rgb.fill(9)), &[]), None);
+        assert_eq!(by_edges(&Image::build(1, 1, |_| {}), &[]), None);
+        assert_eq!(by_edges(&Image::build(64, 3000, |rgb| rgb.fill(9)), &[]), None);
+        assert_eq!(by_edges(&Image::build(60_000, 64, |rgb| rgb.fill(9)), &[]), None);
         let quad = card_at([330.0, 230.0], 340.0, 0.0);
         let image = picture(&quad, print, |_, _| [40, 45, 50]);
-        assert_eq!(locate(&image, &[[[f64::NAN; 2]; 4]]), None);
+        assert_eq!(by_edges(&image, &[[[f64::NAN; 2]; 4]]), None);
     }
 
     #[test]

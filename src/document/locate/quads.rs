@@ -597,8 +597,8 @@ fn edge_shares(field: &Field, quad: &Quad) -> (f64, f64) {
 }
 
 /// What rectangle a quadrilateral may be the picture of.
-struct Shape {
-    format: Format,
+pub(super) struct Shape {
+    pub format: Format,
     /// Size of the logarithm of its aspect over that of the nearest format.
     aspect_error: f64,
     /// Size of the cosine of the angle between its sides.
@@ -613,7 +613,7 @@ const MAX_PLAUSIBLE_ERROR: f64 = 0.1;
 
 /// The rectangle in space that has this image under the focal length that fits best, the optical axis through the middle of the
 /// picture and square pixels.
-fn shape(quad: &Quad, [width, height]: [f64; 2]) -> Shape {
+pub(super) fn shape(quad: &Quad, [width, height]: [f64; 2]) -> Shape {
     let mut best = Shape { format: Format::Other, aspect_error: 1.0, angle_error: 1.0 };
     let mut lowest = f64::INFINITY;
     let centred = quad.map(|[x, y]| [x - width / 2.0, y - height / 2.0]);

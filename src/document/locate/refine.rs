@@ -18,7 +18,11 @@ const REACH_WORK_PX: f64 = 3.0;
 pub(super) fn refine(image: &Image, quad: &Quad, on_border: [bool; 4], work_px: f64) -> Quad {
     let lines: [Option<Fitted>; 4] = std::array::from_fn(|i| {
         let (a, b) = (quad[i], quad[(i + 1) % 4]);
-        if on_border[i] { through(a, b) } else { fit(image, a, b, REACH_WORK_PX * work_px).or_else(|| through(a, b)) }
+        if on_border[i] {
+            Fitted::through(a, b)
+        } else {
+            fit(image, a, b, REACH_WORK_PX * work_px).or_else(|| Fitted::through(a, b))
+        }
     });
     std::array::from_fn(|i| {
         // Corner i lies between the side before it and its own.
@@ -31,13 +35,23 @@ pub(super) fn refine(image: &Image, quad: &Quad, on_border: [bool; 4], work_px: 
 }
 
 /// The points with `normal · p = offset`.
-struct Fitted {
+pub(in crate::document) struct Fitted {
     normal: [f64; 2],
     offset: f64,
 }
 
 impl Fitted {
-    fn meet(&self, other: &Self) -> Option<[f64; 2]> {
+    /// The line through two points; `None` if they lie too near to each other to tell a direction.
+    pub fn through(a: [f64; 2], b: [f64; 2]) -> Option<Self> {
+        let length = distance(a, b);
+        (length > 1.0).then(|| {
+            let normal = [-(b[1] - a[1]) / length, (b[0] - a[0]) / length];
+            Self { normal, offset: normal[0] * a[0] + normal[1] * a[1] }
+        })
+    }
+
+    /// Where two lines meet; `None` if they are nearly parallel.
+    pub fn meet(&self, other: &Self) -> Option<[f64; 2]> {
         let determinant = self.normal[0] * other.normal[1] - self.normal[1] * other.normal[0];
         (determinant.abs() > 1e-3).then(|| {
             [
@@ -46,14 +60,6 @@ impl Fitted {
             ]
         })
     }
-}
-
-fn through(a: [f64; 2], b: [f64; 2]) -> Option<Fitted> {
-    let length = distance(a, b);
-    (length > 1.0).then(|| {
-        let normal = [-(b[1] - a[1]) / length, (b[0] - a[0]) / length];
-        Fitted { normal, offset: normal[0] * a[0] + normal[1] * a[1] }
-    })
 }
 
 fn fit(image: &Image, a: [f64; 2], b: [f64; 2], reach: f64) -> Option<Fitted> {
@@ -110,13 +116,13 @@ fn fit(image: &Image, a: [f64; 2], b: [f64; 2], reach: f64) -> Option<Fitted> {
             let d = at + slope * (t - length / 2.0);
             [a[0] + along[0] * t + normal[0] * d, a[1] + along[1] * t + normal[1] * d]
         });
-        through(ends[0], ends[1])
+        Fitted::through(ends[0], ends[1])
     })?
 }
 
 /// The line `d = c0 + c1 · (t − middle)` that most points `[t, d, weight]` lie near: the best of those through two points each, then
 /// least squares with Tukey's weights.
-fn robust_line(points: &[[f64; 3]], middle: f64, reach: f64) -> Option<[f64; 2]> {
+pub(in crate::document) fn robust_line(points: &[[f64; 3]], middle: f64, reach: f64) -> Option<[f64; 2]> {
     let tolerance = reach / 6.0;
     let near = |c: [f64; 2]| -> f64 {
         points

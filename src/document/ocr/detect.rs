@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::TextLine;
 use crate::error::Error;
 use crate::imaging::Image;
+use crate::imaging::connected::connected;
 use crate::imaging::resize::letterbox;
 use crate::imaging::tensor::to_tensor;
 use crate::inference::{ModelPort, RequestContext};
@@ -96,6 +97,7 @@ fn lines(map: &[f32], width: usize) -> Vec<TextLine> {
 
 /// Pixels that touch each other, diagonally too.
 struct Piece {
+    pixels: usize,
     /// Sum of their probabilities.
     mass: f64,
     top: usize,
@@ -103,45 +105,27 @@ struct Piece {
     rows: Vec<[usize; 2]>,
 }
 
-/// All pieces of at least [`MIN_PIXELS`], in the order of their first pixels. Each pixel is looked at a fixed number of times.
+/// All pieces of at least [`MIN_PIXELS`], in the order of their first pixels.
 fn pieces(map: &[f32], width: usize) -> Vec<Piece> {
-    let height = map.len().checked_div(width).unwrap_or(0);
     // A NaN is no text.
     let mut open: Vec<bool> = map.iter().map(|&probability| probability >= MIN_PROBABILITY).collect();
-    let mut pieces = Vec::new();
-    let mut stack = Vec::new();
-    for start in 0..open.len() {
-        if !open[start] {
-            continue;
+    let mut pieces: Vec<Piece> = Vec::new();
+    connected(&mut open, width, |index, at| {
+        let (x, y) = (at % width, at / width);
+        if pieces.len() == index {
+            pieces.push(Piece { pixels: 0, mass: 0.0, top: y, rows: Vec::new() });
         }
-        open[start] = false;
-        stack.push(start);
-        // The first pixel in reading order lies in the top row.
-        let mut piece = Piece { mass: 0.0, top: start / width, rows: Vec::new() };
-        let mut pixels = 0;
-        while let Some(at) = stack.pop() {
-            let (x, y) = (at % width, at / width);
-            pixels += 1;
-            piece.mass += f64::from(map[at].min(1.0));
-            let row = y - piece.top;
-            if piece.rows.len() <= row {
-                piece.rows.resize(row + 1, [usize::MAX, 0]);
-            }
-            let [first, end] = piece.rows[row];
-            piece.rows[row] = [first.min(x), end.max(x + 1)];
-            for neighbour_y in y.saturating_sub(1)..(y + 2).min(height) {
-                for neighbour_x in x.saturating_sub(1)..(x + 2).min(width) {
-                    let neighbour = neighbour_y * width + neighbour_x;
-                    if std::mem::take(&mut open[neighbour]) {
-                        stack.push(neighbour);
-                    }
-                }
-            }
+        let piece = &mut pieces[index];
+        piece.pixels += 1;
+        piece.mass += f64::from(map[at].min(1.0));
+        let row = y - piece.top;
+        if piece.rows.len() <= row {
+            piece.rows.resize(row + 1, [usize::MAX, 0]);
         }
-        if pixels >= MIN_PIXELS {
-            pieces.push(piece);
-        }
-    }
+        let [first, end] = piece.rows[row];
+        piece.rows[row] = [first.min(x), end.max(x + 1)];
+    });
+    pieces.retain(|piece| piece.pixels >= MIN_PIXELS);
     pieces
 }
 

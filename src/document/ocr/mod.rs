@@ -41,6 +41,14 @@ impl TextLine {
         Self { quad: [c, d, a, b], score: self.score }
     }
 
+    /// A line whose [`capitals`](Self::capitals) are these.
+    pub fn of_capitals(quad: Quad, score: f64) -> Self {
+        let by = (1.0 / CAPITALS - 1.0) / 2.0;
+        let beyond = |a: [f64; 2], b: [f64; 2]| [a[0] + (a[0] - b[0]) * by, a[1] + (a[1] - b[1]) * by];
+        let [a, b, c, d] = quad;
+        Self { quad: [beyond(a, d), beyond(b, c), beyond(c, b), beyond(d, a)], score }
+    }
+
     /// The part from the top of the capital letters to the baseline: the rectangle is higher than the print.
     pub fn capitals(&self) -> Quad {
         let by = (1.0 - CAPITALS) / 2.0;
@@ -69,9 +77,9 @@ pub fn is_inside([x, y]: [f64; 2], quad: &Quad) -> bool {
     })
 }
 
-/// A model for the tests of both recognisers.
+/// A model for the tests of the recognisers and of the page locator.
 #[cfg(test)]
-mod fake {
+pub(super) mod fake {
     use std::sync::Arc;
 
     use crate::error::Error;
