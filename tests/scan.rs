@@ -62,7 +62,7 @@ async fn a_scan_goes_on_over_bad_frames_and_ends_once_the_zone_is_proved() {
     assert!(event.proved, "{:?}", event.fields);
     assert_eq!((event.frame, event.frames_used, event.frames_dropped, event.quad.len()), (4, 1, 0, 4));
     let roles: Vec<&str> = event.models.iter().map(|model| model.role.as_str()).collect();
-    assert_eq!(roles, ["text_detector", "mrz_recogniser"]);
+    assert_eq!(roles, ["page_locator", "text_detector", "mrz_recogniser"]);
     let number = event.fields.iter().find(|field| field.name == "document_number").unwrap();
     assert_eq!(number.value, "L898902C3");
     assert_eq!(scan.next().await, None, "a proved scan ends by itself");

@@ -4,7 +4,7 @@
 //! and the repair works on the product: what one frame shows blurred, another shows clearly. Left out: where the zone lies, which
 //! moves from frame to frame.
 
-use super::mrz::{self, CheckDigit, Date, Proof, ReadLine, Reading, Repaired};
+use super::mrz::{self, CheckDigit, Date, DocumentType, Proof, ReadLine, Reading, Repaired};
 use super::mrz_reader::FoundMrz;
 use super::ocr::MRZ_CHARACTERS;
 
@@ -28,7 +28,7 @@ const SYMBOLS: usize = MRZ_CHARACTERS.len();
 pub struct MrzFusion {
     today: Date,
     sums: Option<Sums>,
-    /// Of the last frame whose lines had no lengths of a format: it cannot be laid over others.
+    /// Of the last frame whose lines were not seen whole: its characters do not lie over those of others.
     single: Option<Repaired>,
 }
 
@@ -45,8 +45,8 @@ pub struct Fused {
     pub repaired: Repaired,
     /// Frames that it was read from.
     pub frames: usize,
-    /// Nothing is left to find out: at least two check digits are there, all are right, no field is uncertain, and every character was seen
-    /// clearly or is proved by check digits.
+    /// Nothing is left to find out: at least two check digits are there, all are right, the kind of document is known, no field is uncertain, and
+    /// every character was seen clearly or is proved by check digits. Frames in which a line was cut do not count.
     pub is_proved: bool,
 }
 
@@ -60,7 +60,7 @@ impl MrzFusion {
     pub fn add(&mut self, found: &FoundMrz) {
         let lines: Vec<Vec<[f32; SYMBOLS]>> = found.read.iter().map(logarithms).collect();
         let lengths: Vec<usize> = lines.iter().map(Vec::len).collect();
-        if lengths != found.repaired.mrz.format.line_lengths() {
+        if lengths != found.repaired.mrz.format.line_lengths() || !found.is_whole() {
             self.single = Some(found.repaired.clone());
             return;
         }
@@ -82,6 +82,7 @@ impl MrzFusion {
         let lines = sums.lines();
         let Ok(repaired) = mrz::repair(&lines, self.today) else { return single() };
         let is_proved = repaired.mrz.all_check_digits_valid()
+            && repaired.mrz.document_type != DocumentType::Other
             && repaired.uncertain().next().is_none()
             && valid_digits(&repaired) >= 2
             && (0..lines.len()).all(|line| is_settled(line, &lines[line], &repaired));
@@ -160,24 +161,10 @@ fn is_settled(line: usize, seen: &ReadLine, repaired: &Repaired) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::mrz_reader::tests::{frame, today};
 
     const PASSPORT: [&str; 2] =
         ["P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", "L898902C36UTO7408122F1204159ZE184226B<<<<<10"];
-
-    fn today() -> Date {
-        Date::new(2026, 1, 1).unwrap()
-    }
-
-    /// A frame in which each place shows its character with `probability`, and something else with the rest.
-    fn frame(lines: &[&str], probability: f32) -> FoundMrz {
-        let place = |symbol: char| {
-            let other = if symbol == 'M' { 'N' } else { 'M' };
-            vec![Reading { symbol, probability }, Reading { symbol: other, probability: 1.0 - probability }]
-        };
-        let read: Vec<ReadLine> =
-            lines.iter().map(|line| ReadLine { positions: line.chars().map(place).collect() }).collect();
-        FoundMrz { repaired: mrz::repair(&read, today()).unwrap(), read, quad: Default::default() }
-    }
 
     #[test]
     fn what_one_frame_shows_blurred_another_shows_clearly() {
@@ -238,6 +225,24 @@ mod tests {
         let fused = fusion.read().unwrap();
         assert_eq!((fused.frames, fused.is_proved), (1, false));
         assert_eq!(fused.repaired.mrz.lines[1], PASSPORT[1]);
+    }
+
+    #[test]
+    fn a_frame_in_which_a_line_may_be_cut_is_no_proof() {
+        let mut cut = frame(&PASSPORT, 0.9999);
+        cut.of_these_lengths = 1e-6;
+        let mut fusion = MrzFusion::new(today());
+        fusion.add(&cut);
+        let fused = fusion.read().unwrap();
+        assert_eq!(
+            (fused.repaired.mrz.lines.as_slice(), fused.is_proved),
+            (PASSPORT.map(String::from).as_slice(), false)
+        );
+        // Nor does it change what whole frames prove.
+        fusion.add(&frame(&PASSPORT, 0.9999));
+        fusion.add(&cut);
+        let fused = fusion.read().unwrap();
+        assert_eq!((fused.frames, fused.is_proved), (1, true));
     }
 
     #[test]

@@ -7,15 +7,22 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use super::mrz::{self, Date, ReadLine, Reading, Repaired};
+use super::mrz::{self, Date, DocumentType, Mrz, ReadLine, Reading, Repaired};
 use super::ocr::{MrzLine, MrzRecogniser, Position, Quad, TextDetector, TextLine};
+use super::page_locator::{LONG_SIDE_PX, PageLocator, PageView};
 use crate::error::Error;
 use crate::imaging::Image;
 use crate::inference::RequestContext;
 
-/// Long sides at which lines are looked for, tried in this order. At 640 the characters of a passport page that fills the picture
-/// are eight pixels high; small zones need more.
-const SEARCH_SIDES_PX: [u32; 2] = [640, 1280];
+/// Where lines are looked for, in this order: what the locator saw in the small picture, then in one of twice the size; then the general
+/// detector, which takes four times as long at 640. There the characters of a passport page that fills the picture are eight pixels high; small
+/// zones need more. Nothing more is seen in a picture that is made larger than it is: each has the long side that a picture must exceed.
+const SEARCHES: [(Search, u32); 4] = [
+    (Search::Seen, 0),
+    (Search::Locator(2 * LONG_SIDE_PX), LONG_SIDE_PX),
+    (Search::Detector(640), 0),
+    (Search::Detector(1280), 640),
+];
 
 /// Length over height from which a strip may be a line of a zone. The lines of TD1, the shortest, have about 17; half of that leaves
 /// room for a line of which a part is hidden.
@@ -40,6 +47,13 @@ const MIN_LENGTH_PROBABILITY: f64 = 1e-9;
 /// Lowered, more zones with a badly cut line are taken as they are; raised, more are read twice.
 const CLEAR: f64 = 0.995;
 
+/// Probability of the lengths of lines from which they were read whole. Lines that were cut by a character have next to none.
+const WHOLE: f64 = 0.5;
+
+/// Share of the page's width that the lines of a zone take at least: 36 characters of a tenth of an inch on the 105 mm of TD2 take 0.87, those of
+/// every other format more. What of a visa's lines is right of a reflection looks like a zone of 36 characters; it takes 0.76 at most.
+const MIN_SHARE_OF_WIDTH: f64 = 0.81;
+
 /// How far a line may begin or end from the others of its zone, in heights of the found lines: a little more than half a character.
 const MAX_UNALIGNED: f64 = 0.35;
 
@@ -58,6 +72,8 @@ pub struct FoundMrz {
     pub repaired: Repaired,
     /// What the recogniser saw, before the repair.
     pub read: Vec<ReadLine>,
+    /// How probable it is that the lines have the lengths that they were read with, 0..1.
+    pub of_these_lengths: f64,
     /// Around all lines, clockwise from the top left corner of the text, in pixel areas of the picture.
     pub quad: Quad,
 }
@@ -65,8 +81,17 @@ pub struct FoundMrz {
 /// The reader.
 #[derive(Clone)]
 pub struct MrzReader {
+    locator: PageLocator,
     detector: TextDetector,
     recogniser: MrzRecogniser,
+}
+
+/// A way to find lines, with the long side of the picture that is looked at.
+#[derive(Debug, Clone, Copy)]
+enum Search {
+    Seen,
+    Locator(u32),
+    Detector(u32),
 }
 
 /// A line as it was read, in one direction.
@@ -79,29 +104,63 @@ struct Strip {
 }
 
 impl MrzReader {
-    pub fn new(detector: TextDetector, recogniser: MrzRecogniser) -> Self {
-        Self { detector, recogniser }
+    pub fn new(locator: PageLocator, detector: TextDetector, recogniser: MrzRecogniser) -> Self {
+        Self { locator, detector, recogniser }
     }
 
-    /// Reads the zone of a picture, `None` if there is none. `today` decides centuries.
+    /// Reads the zone of a picture, `None` if there is none. `view` is what the locator sees in it at [`LONG_SIDE_PX`]; `today` decides
+    /// centuries.
     ///
     /// # Errors
     /// Those of [`Model::run`](crate::inference::Model::run).
-    pub fn read(&self, image: &Image, today: Date, context: &Arc<RequestContext>) -> Result<Option<FoundMrz>, Error> {
+    pub fn read(
+        &self,
+        image: &Image,
+        view: &PageView,
+        today: Date,
+        context: &Arc<RequestContext>,
+    ) -> Result<Option<FoundMrz>, Error> {
+        let side = image.width.max(image.height);
         let mut best: Option<FoundMrz> = None;
-        for (attempt, &side) in SEARCH_SIDES_PX.iter().enumerate() {
-            if attempt > 0 && image.width.max(image.height) <= SEARCH_SIDES_PX[attempt - 1] {
+        let mut valid: Vec<Mrz> = Vec::new();
+        let page = view.page.as_ref().filter(|page| page.is_sure());
+        let share_of_width = |found: &FoundMrz| page?.share_of_width(&found.quad);
+        let is_short = |found: &FoundMrz| share_of_width(found).is_some_and(|share| share < MIN_SHARE_OF_WIDTH);
+        for (search, _) in SEARCHES.into_iter().filter(|(_, from)| side > *from) {
+            // What is right but was not seen clearly may have a wrong name, which no check digit guards: other ways to see it are worth their
+            // time. The dearest is so only where an end may be missing.
+            let is_enough = |found: &FoundMrz| found.is_valid() && found.has_known_type() && found.is_whole();
+            if matches!(search, Search::Detector(1280)) && best.as_ref().is_some_and(is_enough) {
                 break;
             }
-            let strips = joined(self.detector.find(image, side, context)?);
+            let lines = match search {
+                Search::Seen => view.lines.clone(),
+                Search::Locator(long) => self.locator.look(image, long, context)?.lines,
+                Search::Detector(long) => self.detector.find(image, long, context)?,
+            };
+            let strips = joined(lines);
             for group in groups(&strips).into_iter().take(MAX_GROUPS) {
-                let Some(found) = self.read_group(image, &group, today, context)? else { continue };
-                if found.repaired.mrz.all_check_digits_valid() {
+                let Some(mut found) = self.read_group(image, &group, today, context)? else { continue };
+                if is_short(&found) {
+                    found.of_these_lengths = 0.0;
+                }
+                if found.is_clear() {
                     return Ok(Some(found));
                 }
-                if best.as_ref().is_none_or(|best| rank(&found) > rank(best)) {
-                    best = Some(found);
+                let is_valid = found.is_valid();
+                if is_valid {
+                    valid.push(found.repaired.mrz.clone());
                 }
+                best = [best, Some(found)].into_iter().flatten().max_by(by_evidence);
+                if is_valid {
+                    break;
+                }
+            }
+        }
+        if let Some(best) = best.as_mut().filter(|best| best.is_valid()) {
+            valid.iter().for_each(|other| best.repaired.doubt(other));
+            if is_short(best) {
+                best.repaired.doubt_ends();
             }
         }
         Ok(best)
@@ -120,9 +179,15 @@ impl MrzReader {
             return Ok(found);
         }
         // Lines of a zone begin and end together: one that does not was joined with what stands beside the document, or cut.
-        let Some(aligned) = aligned(group) else { return Ok(found) };
-        let again = self.read_lines(image, &aligned, today, context)?;
-        Ok([again, found].into_iter().flatten().max_by(by_evidence))
+        let mut best = found;
+        for aligned in [aligned(group, Ends::Inner), aligned(group, Ends::Outer)].into_iter().flatten() {
+            let again = self.read_lines(image, &aligned, today, context)?;
+            best = [again, best].into_iter().flatten().max_by(by_evidence);
+            if best.as_ref().is_some_and(FoundMrz::is_clear) {
+                break;
+            }
+        }
+        Ok(best)
     }
 
     /// Reads lines as they were found, from both ends where it is not clear which way up they stand.
@@ -163,11 +228,28 @@ impl MrzReader {
 }
 
 impl FoundMrz {
-    /// All check digits are right, no field is uncertain, and the characters were seen clearly.
-    fn is_clear(&self) -> bool {
+    fn is_valid(&self) -> bool {
         self.repaired.mrz.all_check_digits_valid()
-            && self.repaired.uncertain().next().is_none()
-            && self.clarity() >= CLEAR
+    }
+
+    /// The zone says of what kind the document is. One that was cut at its beginning does not.
+    fn has_known_type(&self) -> bool {
+        self.repaired.mrz.document_type != DocumentType::Other
+    }
+
+    /// As many characters were seen as the zone has. Of a line that was cut, a filler is made up at the end.
+    pub(super) fn is_whole(&self) -> bool {
+        self.of_these_lengths >= WHOLE
+    }
+
+    /// Whole lines of a known kind, every character of which was seen clearly.
+    fn is_legible(&self) -> bool {
+        self.is_whole() && self.has_known_type() && self.clarity() >= CLEAR
+    }
+
+    /// Legible, with all check digits right and no field uncertain.
+    fn is_clear(&self) -> bool {
+        self.is_legible() && self.is_valid() && self.repaired.uncertain().next().is_none()
     }
 
     /// Mean probability of the characters as they were seen.
@@ -181,9 +263,16 @@ impl FoundMrz {
     }
 }
 
-/// Orders zones by what speaks for them: check digits, then how clearly they were seen.
+/// Orders zones by what speaks for them: all check digits right; whole lines of a known kind that were seen clearly (a specimen may be
+/// printed with wrong digits: a misreading that has fewer wrong ones is no better); then how many digits are right, and each of the rest.
 fn by_evidence(a: &FoundMrz, b: &FoundMrz) -> std::cmp::Ordering {
-    rank(a).cmp(&rank(b)).then(a.clarity().total_cmp(&b.clarity()))
+    a.is_valid()
+        .cmp(&b.is_valid())
+        .then(a.is_legible().cmp(&b.is_legible()))
+        .then(rank(a).cmp(&rank(b)))
+        .then(a.has_known_type().cmp(&b.has_known_type()))
+        .then(a.is_whole().cmp(&b.is_whole()))
+        .then(a.clarity().total_cmp(&b.clarity()))
 }
 
 /// How much speaks for a zone: right check digits, less its wrong ones.
@@ -214,9 +303,14 @@ fn zone(strips: &[Strip], today: Date) -> Option<FoundMrz> {
     let readings = choices.iter().flat_map(|choice| {
         let strips = &strips[choice.clone()];
         let as_read: Vec<ReadLine> = strips.iter().map(|strip| read_line(&strip.positions)).collect();
-        of_known_lengths(strips).into_iter().chain([as_read]).map(move |lines| (strips, lines))
+        // Nothing was assumed of their lengths, and what the repair makes of them is its guess.
+        let as_read = (0.0, as_read);
+        of_known_lengths(strips)
+            .into_iter()
+            .chain([as_read])
+            .map(move |(probability, lines)| (strips, probability, lines))
     });
-    let found = readings.filter_map(|(strips, lines)| {
+    let found = readings.filter_map(|(strips, of_these_lengths, lines)| {
         let repaired = mrz::repair(&lines, today).ok()?;
         let seen = strips.iter().flat_map(|strip| &strip.positions);
         let fillers = seen.filter(|position| position.best() == '<').count();
@@ -226,22 +320,21 @@ fn zone(strips: &[Strip], today: Date) -> Option<FoundMrz> {
         let is_zone = valid >= MIN_VALID_DIGITS || (fillers >= MIN_FILLERS && (valid > 0 || is_sure));
         let replaced = repaired.repairs.iter().filter(|repair| repair.proof != mrz::Proof::FillerRun).count();
         let is_invented = replaced > MAX_UNPROVED_REPAIRS && !repaired.mrz.all_check_digits_valid();
-        (is_zone && !is_invented).then(|| FoundMrz { repaired, read: lines, quad: around(strips) })
+        (is_zone && !is_invented).then(|| FoundMrz { repaired, read: lines, of_these_lengths, quad: around(strips) })
     });
     // Of equals the first, which has the most lines.
     let of_all = |a: &(usize, FoundMrz), b: &(usize, FoundMrz)| by_evidence(&a.1, &b.1).then(b.0.cmp(&a.0));
     found.enumerate().max_by(of_all).map(|(_, found)| found)
 }
 
-/// The lines read as lines of the most probable lengths that a zone with so many has.
-fn of_known_lengths(strips: &[Strip]) -> Option<Vec<ReadLine>> {
+/// The lines read as lines of the most probable lengths that a zone with so many has, with the probability of these.
+fn of_known_lengths(strips: &[Strip]) -> Option<(f64, Vec<ReadLine>)> {
     let mut lengths: Vec<&[usize]> = mrz::Format::ALL.into_iter().map(mrz::Format::line_lengths).collect();
     lengths.retain(|lengths| lengths.len() == strips.len());
     lengths.sort_unstable();
     lengths.dedup();
     let read = lengths.into_iter().filter_map(|lengths| of_lengths(strips, lengths));
-    let (_, lines) = read.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    Some(lines)
+    read.max_by(|a, b| a.0.total_cmp(&b.0))
 }
 
 /// The lines read as having these lengths, with the probability that they do.
@@ -363,14 +456,27 @@ fn extended(strip: &TextLine, piece: &TextLine) -> TextLine {
     TextLine { quad, score: strip.score.min(piece.score) }
 }
 
-/// Lines of one group that all begin and end where most of them do; of two, where both are. `None` if they do so already.
-fn aligned(group: &[TextLine]) -> Option<Vec<TextLine>> {
+/// Which of the ends of two lines are right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// The other line was joined with something.
+    Inner,
+    /// The other line was cut.
+    Outer,
+}
+
+/// Lines of one group that all begin and end where most of them do; of two, where `ends` says. `None` if they do so already.
+fn aligned(group: &[TextLine], ends: Ends) -> Option<Vec<TextLine>> {
     let first = group.first()?;
-    let middle = |mut ends: Vec<f64>, inner: fn(f64, f64) -> f64| {
-        ends.sort_by(f64::total_cmp);
-        match ends.as_slice() {
-            [a, b] => inner(*a, *b),
-            ends => ends.get(ends.len() / 2).copied().unwrap_or(0.0),
+    if ends == Ends::Outer && group.len() != 2 {
+        // Of three, most decide.
+        return None;
+    }
+    let middle = |mut of_lines: Vec<f64>, is_later: bool| {
+        of_lines.sort_by(f64::total_cmp);
+        match of_lines.as_slice() {
+            [earlier, later] => *if is_later { later } else { earlier },
+            of_lines => of_lines.get(of_lines.len() / 2).copied().unwrap_or(0.0),
         }
     };
     // Along the first line, from its centre.
@@ -381,8 +487,8 @@ fn aligned(group: &[TextLine]) -> Option<Vec<TextLine>> {
             [along - length / 2.0, along + length / 2.0]
         })
         .collect();
-    let start = middle(extents.iter().map(|extent| extent[0]).collect(), f64::max);
-    let end = middle(extents.iter().map(|extent| extent[1]).collect(), f64::min);
+    let start = middle(extents.iter().map(|extent| extent[0]).collect(), ends == Ends::Inner);
+    let end = middle(extents.iter().map(|extent| extent[1]).collect(), ends == Ends::Outer);
     let most = MAX_UNALIGNED * first.size()[1];
     let is_aligned = extents.iter().all(|[from, to]| (from - start).abs() <= most && (to - end).abs() <= most);
     if is_aligned || end <= start {
@@ -431,8 +537,71 @@ fn groups(strips: &[TextLine]) -> Vec<Vec<TextLine>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub fn today() -> Date {
+        Date::new(2026, 1, 1).unwrap()
+    }
+
+    /// A zone of which each place shows its character with `probability`, and something else with the rest.
+    pub fn frame(lines: &[&str], probability: f32) -> FoundMrz {
+        let place = |symbol: char| {
+            let other = if symbol == 'M' { 'N' } else { 'M' };
+            vec![Reading { symbol, probability }, Reading { symbol: other, probability: 1.0 - probability }]
+        };
+        let read: Vec<ReadLine> =
+            lines.iter().map(|line| ReadLine { positions: line.chars().map(place).collect() }).collect();
+        FoundMrz {
+            repaired: mrz::repair(&read, today()).unwrap(),
+            read,
+            of_these_lengths: 1.0,
+            quad: Default::default(),
+        }
+    }
+
+    const PASSPORT: [&str; 2] =
+        ["P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", "L898902C36UTO7408122F1204159ZE184226B<<<<<10"];
+
+    #[test]
+    fn the_better_proved_zone_is_taken() {
+        let better = |a: &FoundMrz, b: &FoundMrz| {
+            assert_eq!((by_evidence(a, b), by_evidence(b, a)), (std::cmp::Ordering::Greater, std::cmp::Ordering::Less));
+        };
+        let valid = frame(&PASSPORT, 0.9);
+        let clear = frame(&PASSPORT, 0.9999);
+        // Printed with wrong digits, and clearly so.
+        let wrong = ["P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", "L898902C31UTO7408121F1204151ZE184226B<<<<<11"];
+        let specimen = frame(&wrong, 0.9999);
+        let cut = FoundMrz {
+            of_these_lengths: 1e-6,
+            ..frame(&[wrong[0], "L898902C36UTO7408122F1204151ZE184226B<<<<<11"], 0.98)
+        };
+        assert!(rank(&cut) > rank(&specimen) && !cut.is_valid() && !specimen.is_valid());
+        better(&valid, &specimen);
+        better(&specimen, &cut);
+        better(&clear, &valid);
+        better(&valid, &FoundMrz { of_these_lengths: 0.1, ..valid.clone() });
+        better(&valid, &frame(&["XXUTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", PASSPORT[1]], 0.9));
+    }
+
+    #[test]
+    fn only_what_is_whole_valid_certain_and_legible_is_clear() {
+        let clear = frame(&PASSPORT, 0.9999);
+        assert!(clear.is_clear());
+        assert!(!frame(&PASSPORT, 0.99).is_clear());
+        assert!(!FoundMrz { of_these_lengths: 0.4, ..clear.clone() }.is_clear());
+        assert!(
+            !frame(
+                &["P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", "L898902C36UTO7408122F1204159ZE184226B<<<<<11"],
+                0.9999
+            )
+            .is_clear()
+        );
+        let mut doubtful = clear;
+        doubtful.repaired.doubt_ends();
+        assert!(!doubtful.is_clear());
+    }
 
     /// A line with its top left corner at a place, turned clockwise by an angle around the origin.
     fn line(x: f64, y: f64, length: f64, height: f64, degrees: f64) -> TextLine {
@@ -461,25 +630,30 @@ mod tests {
     }
 
     #[test]
-    fn a_line_joined_with_something_beside_the_document_is_cut_back() {
+    fn lines_that_were_joined_with_something_or_cut_are_made_to_begin_and_end_together() {
         for degrees in [0.0, -15.0, 75.0] {
             let joined = vec![line(-150.0, 0.0, 550.0, 20.0, degrees), line(0.0, 45.0, 400.0, 20.0, degrees)];
-            let cut = aligned(&joined).unwrap();
+            let cut = aligned(&joined, Ends::Inner).unwrap();
             let expected = [line(0.0, 0.0, 400.0, 20.0, degrees), line(0.0, 45.0, 400.0, 20.0, degrees)];
             for (cut, expected) in cut.iter().zip(&expected) {
                 for (a, b) in cut.quad.iter().flatten().zip(expected.quad.iter().flatten()) {
                     assert!((a - b).abs() < 1e-6, "{degrees}°: {cut:?} for {expected:?}");
                 }
             }
+            // And one that was cut is made longer.
+            let stretched = aligned(&joined, Ends::Outer).unwrap();
+            assert!(stretched.iter().all(|line| (line.size()[0] - 550.0).abs() < 1e-6), "{degrees}°: {stretched:?}");
             // Of three lines two decide, here against one that was cut.
             let three = vec![
                 line(0.0, 0.0, 400.0, 20.0, degrees),
                 line(0.0, 45.0, 300.0, 20.0, degrees),
                 line(1.0, 90.0, 400.0, 20.0, degrees),
             ];
-            let whole = aligned(&three).unwrap();
+            let whole = aligned(&three, Ends::Inner).unwrap();
             assert!(whole.iter().all(|line| (line.size()[0] - 400.0).abs() < 1.5), "{whole:?}");
-            assert_eq!(aligned(&expected), None);
+            assert_eq!(aligned(&three, Ends::Outer), None);
+            assert_eq!(aligned(&expected, Ends::Inner), None);
+            assert_eq!(aligned(&expected, Ends::Outer), None);
         }
     }
 

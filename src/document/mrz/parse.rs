@@ -94,25 +94,30 @@ impl Mrz {
 
     /// Sets certainty and alternatives of a field; nothing happens if this MRZ does not have it.
     pub(super) fn set_certainty(&mut self, name: FieldName, certainty: Certainty, alternatives: Vec<String>) {
-        fn set<T>(field: Option<&mut Field<T>>, certainty: Certainty, alternatives: Vec<String>) {
-            if let Some(field) = field {
-                field.certainty = certainty;
-                field.alternatives = alternatives;
-            }
+        if let Some(reliance) = self.reliance(name) {
+            *reliance.0 = certainty;
+            *reliance.1 = alternatives;
+        }
+    }
+
+    /// Certainty and alternatives of a field. `None` for fields that this MRZ does not have.
+    pub(super) fn reliance(&mut self, name: FieldName) -> Option<(&mut Certainty, &mut Vec<String>)> {
+        fn of<T>(field: &mut Field<T>) -> (&mut Certainty, &mut Vec<String>) {
+            (&mut field.certainty, &mut field.alternatives)
         }
         match name {
-            FieldName::DocumentCode => set(Some(&mut self.document_code), certainty, alternatives),
-            FieldName::IssuingState => set(Some(&mut self.issuing_state), certainty, alternatives),
-            FieldName::Names => set(self.names.as_mut(), certainty, alternatives),
-            FieldName::DocumentNumber => set(self.document_number.as_mut(), certainty, alternatives),
-            FieldName::Nationality => set(self.nationality.as_mut(), certainty, alternatives),
-            FieldName::Birth => set(self.birth.as_mut(), certainty, alternatives),
-            FieldName::Sex => set(self.sex.as_mut(), certainty, alternatives),
-            FieldName::Expiry => set(self.expiry.as_mut(), certainty, alternatives),
-            FieldName::Issue => set(self.issue.as_mut(), certainty, alternatives),
-            FieldName::OptionalData => set(self.optional_data.as_mut(), certainty, alternatives),
-            FieldName::OptionalData2 => set(self.optional_data_2.as_mut(), certainty, alternatives),
-            FieldName::Composite => {}
+            FieldName::DocumentCode => Some(of(&mut self.document_code)),
+            FieldName::IssuingState => Some(of(&mut self.issuing_state)),
+            FieldName::Names => self.names.as_mut().map(of),
+            FieldName::DocumentNumber => self.document_number.as_mut().map(of),
+            FieldName::Nationality => self.nationality.as_mut().map(of),
+            FieldName::Birth => self.birth.as_mut().map(of),
+            FieldName::Sex => self.sex.as_mut().map(of),
+            FieldName::Expiry => self.expiry.as_mut().map(of),
+            FieldName::Issue => self.issue.as_mut().map(of),
+            FieldName::OptionalData => self.optional_data.as_mut().map(of),
+            FieldName::OptionalData2 => self.optional_data_2.as_mut().map(of),
+            FieldName::Composite => None,
         }
     }
 }

@@ -302,6 +302,36 @@ fn unproved_characters_stay_and_are_uncertain() {
 }
 
 #[test]
+fn what_another_reading_has_differently_is_uncertain() {
+    let other = "P<UTOERIKSSON<<ANNA<MARLA<<<<<<<<<<<<<<<<<<<";
+    let mut result = repaired(&TD3);
+    result.doubt(&repaired(&TD3).mrz);
+    assert_eq!(result.uncertain().count(), 0, "the same reading is no doubt");
+    result.doubt(&repaired(&[other, TD3[1]]).mrz);
+    result.doubt(&repaired(&[other, TD3[1]]).mrz);
+    assert_eq!(result.uncertain().collect::<Vec<_>>(), [FieldName::Names]);
+    assert_eq!(result.mrz.names.as_ref().unwrap().alternatives, [&other[5..]], "told once");
+    assert_eq!(result.mrz.lines, TD3);
+    // A zone of another format is another zone.
+    let mut result = repaired(&TD3);
+    result.doubt(&repaired(&TD2).mrz);
+    assert_eq!(result.uncertain().count(), 0);
+}
+
+#[test]
+fn what_may_go_on_beyond_the_lines_is_uncertain_unless_a_check_digit_covers_it() {
+    let doubtful = |lines: &[&str]| {
+        let mut result = repaired(lines);
+        result.doubt_ends();
+        result.uncertain().collect::<Vec<_>>()
+    };
+    assert_eq!(doubtful(&TD3), [FieldName::Names]);
+    // The composite of TD1 covers what ends its first line; nothing covers the optional data of a visa.
+    assert_eq!(doubtful(&TD1), [FieldName::Names]);
+    assert_eq!(doubtful(&MRV_A), [FieldName::Names, FieldName::OptionalData]);
+}
+
+#[test]
 fn misread_fillers_behind_the_names() {
     for damaged in ["ERIKSSON<<ANNA<MARIA<<<<K<<<<<SS<<<<<<X", "ERIKSSON<<ANNA<MARIA<KKKKKKKKKKKKKKKKKK"] {
         let result = repaired(&[&format!("P<UTO{damaged}"), TD3[1]]);

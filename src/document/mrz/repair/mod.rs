@@ -18,8 +18,8 @@ mod search;
 
 use super::check_digit::{FILLER, UNREADABLE};
 use super::date::Date;
-use super::layout::{FieldName, Format, Layout, Span};
-use super::parse::{self, Certainty, CheckDigit, Mrz, ParseError, Warning, WarningKind, by_content, symbols};
+use super::layout::{self, FieldName, Format, Layout, Span};
+use super::parse::{self, Certainty, CheckDigit, Mrz, ParseError, Warning, WarningKind, by_content, is_valid, symbols};
 use lengths::{Variant, with_right_lengths};
 
 /// Readings costlier than this are not followed: they would be e⁻¹² as probable as the reading as it stands.
@@ -66,6 +66,46 @@ impl Repaired {
     /// Fields in which other readings remain possible.
     pub fn uncertain(&self) -> impl Iterator<Item = FieldName> {
         ALL_FIELDS.into_iter().filter(|name| self.mrz.certainty(*name) == Some(Certainty::Uncertain))
+    }
+
+    /// Marks as uncertain what `other`, a reading of the same zone that has as much in its favour, has differently.
+    pub fn doubt(&mut self, other: &Mrz) {
+        if self.mrz.format != other.format {
+            return;
+        }
+        let bytes = |mrz: &Mrz| -> Vec<Vec<u8>> { mrz.lines.iter().map(|line| line.clone().into_bytes()).collect() };
+        let (own, other) = (bytes(&self.mrz), bytes(other));
+        for item in Layout::of(self.mrz.format, &own).items {
+            let (read, alternative) = (item.span.of(&own), item.span.of(&other));
+            if read != alternative
+                && let Some((certainty, alternatives)) = self.mrz.reliance(item.name)
+            {
+                *certainty = Certainty::Uncertain;
+                let alternative = parse::text(alternative);
+                if alternatives.len() < MAX_READINGS && !alternatives.contains(&alternative) {
+                    alternatives.push(alternative);
+                }
+            }
+        }
+    }
+
+    /// Marks as uncertain what may go on where the lines were thought to end, unless a check digit covers it.
+    pub fn doubt_ends(&mut self) {
+        let lines: Vec<Vec<u8>> = self.mrz.lines.iter().map(|line| line.clone().into_bytes()).collect();
+        let layout = Layout::of(self.mrz.format, &lines);
+        let is_checked = |item: &layout::Item| {
+            let mut checks = layout.checks().filter(|check| is_valid(check, &lines));
+            checks.any(|check| check.covers.iter().any(|covered| covered.contains(item.span.line, item.span.start)))
+        };
+        for item in layout.items {
+            let is_last = lines.get(item.span.line).is_some_and(|line| line.len() == item.span.end);
+            if is_last
+                && !is_checked(item)
+                && let Some((certainty, _)) = self.mrz.reliance(item.name)
+            {
+                *certainty = Certainty::Uncertain;
+            }
+        }
     }
 }
 
