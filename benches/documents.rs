@@ -4,6 +4,7 @@
 //! `.bin` with the payload), turned by so many degrees; `-- aamva DIR`: the texts of idparser's tests with its `expected.json`;
 //! `-- mrz DIR`: pictures of machine-readable zones with a `ground_truth.json`, through a daemon of its own (after `make pack`);
 //! `-- photographs DIR COUNT`: the same on so many generated photographs of every level of degradation, written to DIR before;
+//! `-- frames DIR`: how many of these, or of other pictures with a `ground_truth.json`, are read in a second, by four callers at once;
 //! `-- budget`: what a verification of a 12-megapixel passport takes stage by stage, drawn here, with a daemon of its own (after `make
 //! pack sample-photos`).
 
@@ -16,7 +17,8 @@ mod pages;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -41,10 +43,11 @@ fn main() {
             take_photographs(Path::new(folder), count.parse().expect("a number of photographs"));
             zones(Path::new(folder));
         }
+        ["frames", folder] => frames(Path::new(folder)),
         ["budget"] => budget(),
         // `cargo bench` without arguments runs everything, and there is nothing to run on.
         _ => println!(
-            "usage: documents barcodes DIR [ANGLE] | documents aamva DIR | documents mrz DIR | documents photographs DIR COUNT | documents budget"
+            "usage: documents barcodes DIR [ANGLE] | documents aamva DIR | documents mrz DIR | documents photographs DIR COUNT | documents frames DIR | documents budget"
         ),
     }
 }
@@ -178,6 +181,7 @@ fn zones(root: &Path) {
         let daemon = common::Daemon::start();
         let mut client = daemon.client().await;
         let (mut exact, mut found, mut valid_but_wrong, mut unmarked, mut lines, mut lines_exact) = (0, 0, 0, 0, 0, 0);
+        let mut marked = 0;
         let mut ms = Vec::new();
         // Pictures and exact ones by level of degradation, where it is known.
         let mut levels: BTreeMap<u64, [usize; 2]> = BTreeMap::new();
@@ -211,13 +215,18 @@ fn zones(root: &Path) {
             let is_valid = mrz.as_ref().is_some_and(|mrz| mrz.check_digits_valid);
             valid_but_wrong += usize::from(is_valid && !is_exact);
             unmarked += usize::from(is_valid && !is_exact && !is_uncertain);
+            marked += usize::from(is_exact && is_uncertain);
             if let Some(level) = case["level"].as_u64() {
                 let [count, right] = levels.entry(level).or_default();
                 *count += 1;
                 *right += usize::from(is_exact);
             }
             if !is_exact {
-                println!("{name} ({}): {}", case["format"], if is_valid { "VALID BUT WRONG" } else { "not exact" });
+                println!("{name} ({}): {}", case["format"], match (is_valid, is_uncertain) {
+                    (true, false) => "VALID BUT WRONG",
+                    (true, true) => "valid but wrong, with an uncertain field",
+                    _ => "not exact",
+                });
                 for (index, line) in expected.iter().enumerate() {
                     println!("  printed {line}\n  read    {}", read.get(index).map_or("-", String::as_str));
                 }
@@ -228,8 +237,8 @@ fn zones(root: &Path) {
             println!("level {level}: {right} of {count} exact");
         }
         println!(
-            "{} images: {exact} exact, {found} with a zone, {valid_but_wrong} valid but wrong ({unmarked} \
-             of them without an uncertain field); {lines_exact} of {lines} lines exact; \
+            "{} images: {exact} exact ({marked} of them with an uncertain field), {found} with a zone, {valid_but_wrong} valid but \
+             wrong ({unmarked} of them without an uncertain field); {lines_exact} of {lines} lines exact; \
              {:.0} ms median, {:.0} ms p95",
             truth.len(),
             percentile(&ms, 0.5),
@@ -263,6 +272,64 @@ fn take_photographs(folder: &Path, count: u64) {
     }
     println!("{} photographs; {cut} more left out, as a part of the zone lies outside of the picture", truth.len());
     std::fs::write(folder.join("ground_truth.json"), serde_json::to_vec_pretty(&truth).unwrap()).unwrap();
+}
+
+/// How long pictures are sent.
+const FRAMES_FOR: Duration = Duration::from_secs(20);
+
+/// Callers that each wait for an answer before they send the next picture.
+const CALLERS: usize = 4;
+
+/// Pictures read in a second by a daemon of its own, everything included: files in, fields out.
+fn frames(root: &Path) {
+    let truth: Vec<Value> = serde_json::from_slice(&std::fs::read(root.join("ground_truth.json")).unwrap()).unwrap();
+    let cases: Arc<Vec<(Bytes, Vec<String>)>> = Arc::new(
+        truth
+            .iter()
+            .map(|case| {
+                let lines = case["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned());
+                (std::fs::read(root.join(case["image"].as_str().unwrap())).unwrap().into(), lines.collect())
+            })
+            .collect(),
+    );
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio.block_on(async {
+        let daemon = common::Daemon::start();
+        let mut callers = tokio::task::JoinSet::new();
+        let started = Instant::now();
+        for caller in 0..CALLERS {
+            let (mut client, cases) = (daemon.client().await, Arc::clone(&cases));
+            callers.spawn(async move {
+                let (mut exact, mut ms) = (0, Vec::new());
+                // Each begins at another picture.
+                let from = caller * cases.len() / CALLERS;
+                for (file, expected) in cases.iter().cycle().skip(from) {
+                    let request = ReadDocumentRequest { images: vec![file.clone()], parts: vec!["mrz".into()] };
+                    let sent = Instant::now();
+                    let answer = client.read_document(request).await.unwrap().into_inner();
+                    ms.push(sent.elapsed().as_secs_f64() * 1e3);
+                    let read = answer.pages.first().and_then(|page| page.mrz.as_ref());
+                    exact += usize::from(read.is_some_and(|mrz| mrz.lines == *expected));
+                    if started.elapsed() >= FRAMES_FOR {
+                        break;
+                    }
+                }
+                (exact, ms)
+            });
+        }
+        let done = callers.join_all().await;
+        let seconds = started.elapsed().as_secs_f64();
+        let exact: usize = done.iter().map(|(exact, _)| exact).sum();
+        let mut ms: Vec<f64> = done.into_iter().flat_map(|(_, ms)| ms).collect();
+        ms.sort_by(f64::total_cmp);
+        println!(
+            "{:.1} pictures a second ({} in {seconds:.1} s, {exact} exact); {:.1} ms median, {:.1} ms p95 with {CALLERS} callers",
+            ms.len() as f64 / seconds,
+            ms.len(),
+            percentile(&ms, 0.5),
+            percentile(&ms, 0.95)
+        );
+    });
 }
 
 // ---------------------------------------------------------------- time

@@ -10,19 +10,31 @@
 //! `-- full CARDS LIST NEGATIVES`: cropped documents, and pictures without a document cropped to the same shapes.
 //! `-- capture CARDS LIST BACKGROUNDS SPLIT COUNT`: rates of the capture warnings on clean and on degraded pictures.
 //! `-- timing CARDS LIST BACKGROUNDS`: milliseconds at 2 and 12 megapixels on one core, after decoding.
+//! `-- photographs COUNT [DRAW]`: generated photographs of documents of every kind, 1280 × 720 pixels, levels of degradation in turn.
+//!
+//! All but `fit` and `capture` say what the edges alone find, what the page locator sees, and what the service makes of both (after `make pack`).
+
+#[path = "models/mod.rs"]
+mod models;
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use image::ImageEncoder as _;
 use vouch::document::capture;
-use vouch::document::locate::{FEATURES, Features, Format, Located, Quad, hypotheses, locate, row_modulation};
+use vouch::document::locate::{
+    FEATURES, Features, Format, Located, Quad, as_seen, by_edges, hypotheses, locate, row_modulation,
+};
+use vouch::document::page_locator::{LONG_SIDE_PX, PageLocator, SeenPage};
 use vouch::imaging::Image;
 use vouch::imaging::resize::resize;
 use vouch::imaging::warp::Perspective;
+use vouch::models::manifest::Role;
+use vouch::specimen::document::{Kind, Options, specimen};
+use vouch::specimen::photograph::{Shot, photograph};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -48,6 +60,8 @@ fn main() {
         ["capture", cards, list, backgrounds, split, count] => {
             capture_warnings(&Material::read(cards, list, backgrounds, split), number(count))
         }
+        ["photographs", count] => photographs(number(count), None),
+        ["photographs", count, draw] => photographs(number(count), Some(draw)),
         ["timing", cards, list, backgrounds] => timing(&Material::read(cards, list, backgrounds, "report")),
         // `cargo bench` without arguments runs everything, and there is nothing to run on.
         _ => println!("usage: see the head of benches/locate.rs"),
@@ -56,6 +70,53 @@ fn main() {
 
 fn number(text: &str) -> u64 {
     text.parse().expect("a number of pictures")
+}
+
+/// A way to find the document, by its name.
+type Way<'a> = (&'static str, Box<dyn Fn(&Image) -> Option<Located> + Sync + 'a>);
+
+/// The page locator and what looks through it.
+struct Looker(PageLocator);
+
+impl Looker {
+    fn new() -> Self {
+        let registry = models::registry().expect("a model pack: make pack");
+        Self(PageLocator::new(models::port(&registry, Role::PageLocator).expect("a model")))
+    }
+
+    fn look(&self, image: &Image) -> Option<SeenPage> {
+        self.0.look(image, LONG_SIDE_PX, &Arc::default()).expect("the model runs").page
+    }
+
+    fn look_twice(&self, image: &Image) -> Option<SeenPage> {
+        Some(self.0.look_again(image, &self.look(image)?, &Arc::default()).expect("the model runs"))
+    }
+
+    /// By edges alone, by what the locator sees at the first look, at the second, and then fitted to the picture, and all as in the service.
+    fn ways(&self) -> Vec<Way<'_>> {
+        let unfitted = |image: &Image, page: SeenPage| Located { quad: page.quad, ..as_seen(image, &page) };
+        vec![
+            ("edges", Box::new(|image| by_edges(image, &[]))),
+            ("seen", Box::new(move |image| self.look(image).map(|page| unfitted(image, page)))),
+            ("seen twice", Box::new(move |image| self.look_twice(image).map(|page| unfitted(image, page)))),
+            (
+                "seen thrice",
+                Box::new(move |image| {
+                    let p = self.look_twice(image)?;
+                    self.0.look_again(image, &p, &Arc::default()).ok().map(|page| unfitted(image, page))
+                }),
+            ),
+            (
+                "seen thrice, fitted",
+                Box::new(move |image| {
+                    let p = self.look_twice(image)?;
+                    self.0.look_again(image, &p, &Arc::default()).ok().map(|page| as_seen(image, &page))
+                }),
+            ),
+            ("seen twice, fitted", Box::new(|image| self.look_twice(image).map(|page| as_seen(image, &page)))),
+            ("all", Box::new(|image| locate(image, self.look_twice(image).as_ref(), &[]))),
+        ]
+    }
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): a stream that depends on the seed alone.
@@ -665,9 +726,22 @@ fn in_parallel<T: Send>(count: u64, work: impl Fn(u64) -> T + Sync) -> Vec<T> {
 }
 
 fn accuracy(material: &Material, border: Border, count: u64, draw: Option<&str>) {
+    for (name, find) in &Looker::new().ways() {
+        println!("--- {name}");
+        accuracy_of(find, material, border, count, draw);
+    }
+}
+
+fn accuracy_of(
+    find: &(dyn Fn(&Image) -> Option<Located> + Sync),
+    material: &Material,
+    border: Border,
+    count: u64,
+    draw: Option<&str>,
+) {
     let rows = in_parallel(count, |i| {
         let scene = scene(material, material.first_seed + i, border, 1632, None);
-        let found = locate(&scene.image, &[]);
+        let found = find(&scene.image);
         let truth = distance(scene.quad[0], scene.quad[2]).max(distance(scene.quad[1], scene.quad[3]));
         let picture = f64::from(scene.image.width).hypot(f64::from(scene.image.height));
         let errors = found.as_ref().map(|found| {
@@ -681,7 +755,7 @@ fn accuracy(material: &Material, border: Border, count: u64, draw: Option<&str>)
                 Some((error, _)) if error > 0.05 => "wrong",
                 Some(_) => "near",
             };
-            save(&drawn(&scene, found.as_ref()), &Path::new(folder).join(format!("{word}_{i}.png")));
+            save(&drawn(&scene.image, &scene.quad, found.as_ref()), &Path::new(folder).join(format!("{word}_{i}.png")));
             println!("{i} {word} {:?} {}", errors, scene.note);
         }
         let format = found.as_ref().map(|found| (found.format, found.cut_off, found.confidence));
@@ -796,11 +870,15 @@ fn fit(material: &Material, count: u64) {
 }
 
 fn negatives(folders: &[&str]) {
-    for folder in folders {
+    let looker = Looker::new();
+    for (folder, (name, find)) in
+        folders.iter().flat_map(|folder| looker.ways().into_iter().map(move |way| (folder, way)))
+    {
+        println!("--- {name}");
         let paths = pictures_below(Path::new(folder));
         let found = in_parallel(paths.len() as u64, |i| {
             let image = open(&paths[i as usize])?;
-            locate(&image, &[]).map(|located| (located.confidence, located.whole_picture))
+            find(&image).map(|located| (located.confidence, located.whole_picture))
         });
         let wrong: Vec<_> = found.iter().zip(&paths).filter(|(found, _)| found.is_some()).collect();
         println!(
@@ -816,26 +894,39 @@ fn negatives(folders: &[&str]) {
 }
 
 fn textures(count: u64) {
+    for (name, find) in &Looker::new().ways() {
+        textures_of(name, find, count);
+    }
+}
+
+fn textures_of(name: &str, find: &(dyn Fn(&Image) -> Option<Located> + Sync), count: u64) {
     let found = in_parallel(count, |i| {
         let random = &mut Random(mix(9_000_000 + i));
         let kind = TEXTURES[(i % 8) as usize];
         let mut canvas = texture(kind, 816, 612, random);
         light(&mut canvas, None, random);
         blur(&mut canvas, 0.8);
-        locate(&canvas.to_image(), &[]).map(|located| (kind, located.confidence))
+        find(&canvas.to_image()).map(|located| (kind, located.confidence))
     });
     let wrong: Vec<_> = found.iter().flatten().collect();
-    println!("{} of {count} drawn pictures without a document with a quadrilateral: {wrong:?}", wrong.len());
+    println!("{name}: {} of {count} drawn pictures without a document with a quadrilateral: {wrong:?}", wrong.len());
 }
 
 fn full_frames(cards: &str, list: &str, others: &str) {
+    for (name, find) in &Looker::new().ways() {
+        println!("--- {name}");
+        full_frames_of(find, cards, list, others);
+    }
+}
+
+fn full_frames_of(find: &dyn Fn(&Image) -> Option<Located>, cards: &str, list: &str, others: &str) {
     let list = read_list(cards, list);
     let count = list.len();
     let mut rows = Vec::new();
     let found = list.iter().filter(|(path, is_id1)| {
         let card = open(path).expect("a card of the list");
         let height = if *is_id1 { 806 } else { 901 };
-        let located = locate(&resize(&card, 1280, height), &[]);
+        let located = find(&resize(&card, 1280, height));
         rows.push(row_modulation(&resize(&card, 1280, height)));
         let right = located
             .as_ref()
@@ -856,7 +947,7 @@ fn full_frames(cards: &str, list: &str, others: &str) {
             let height = ((f64::from(picture.width) / aspect) as u32).min(picture.height);
             let width = ((f64::from(height) * aspect) as u32).min(picture.width);
             let cropped = crop(&picture, [(picture.width - width) / 2, (picture.height - height) / 2], [width, height]);
-            wrong[count] += usize::from(locate(&cropped, &[]).is_some());
+            wrong[count] += usize::from(find(&cropped).is_some());
             rows.push(row_modulation(&cropped));
         }
         wrong[2] += 1;
@@ -892,7 +983,14 @@ fn capture_warnings(material: &Material, count: u64) {
         let warnings = in_parallel(count, |i| {
             let scene = scene(material, material.first_seed + i, Border::Inside, 2448, Some(degradation));
             let format = if scene.is_id1 { Format::Id1 } else { Format::Id2OrId3 };
-            let located = Located { quad: scene.quad, confidence: 1.0, format, cut_off: false, whole_picture: false };
+            let located = Located {
+                quad: scene.quad,
+                confidence: 1.0,
+                format,
+                cut_off: false,
+                whole_picture: false,
+                is_upright: true,
+            };
             (capture::assess(&scene.image, &located), capture::measure(&scene.image, &located))
         });
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -921,31 +1019,120 @@ fn capture_warnings(material: &Material, count: u64) {
 }
 
 fn timing(material: &Material) {
-    for (name, long_side) in [("2 MP", 1632), ("12 MP", 4032)] {
+    let looker = Looker::new();
+    let sizes = [("2 MP", 1632), ("12 MP", 4032)];
+    for ((way, find), (name, long_side)) in looker.ways().iter().flat_map(|way| sizes.map(|size| (way, size))) {
         let mut times: Vec<f64> = Vec::new();
         for seed in 0..12 {
             let scene = scene(material, material.first_seed + seed, Border::Inside, long_side, None);
             for _ in 0..3 {
                 let start = Instant::now();
-                std::hint::black_box(locate(&scene.image, &[]));
+                std::hint::black_box(find(&scene.image));
                 times.push(start.elapsed().as_secs_f64() * 1e3);
             }
         }
         times.sort_by(f64::total_cmp);
-        println!("{name}: median {:.1} ms, slowest {:.1} ms", times[times.len() / 2], times[times.len() - 1]);
+        println!("{way}, {name}: median {:.1} ms, slowest {:.1} ms", times[times.len() / 2], times[times.len() - 1]);
+    }
+}
+
+/// What a way found in a photograph.
+struct Found {
+    /// Largest distance of a corner, over the document's diagonal; `None` if nothing was found.
+    error: Option<f64>,
+    is_upright: bool,
+    ms: f64,
+    confidence: f64,
+}
+
+/// First seed of the photographs; the training of the locator draws from other streams of chance.
+const FIRST_PHOTOGRAPH: u64 = 600_000;
+
+/// How near the found corners are to the true ones, and whether the first corner is the document's own top left, on photographs of
+/// documents that lie in the picture whole, and on those of which a corner is outside.
+fn photographs(count: u64, draw: Option<&str>) {
+    let looker = Looker::new();
+    let ways = looker.ways();
+    let rows = in_parallel(count, |i| {
+        let kind = Kind::ALL[(i / 5) as usize % Kind::ALL.len()];
+        let (seed, level) = (FIRST_PHOTOGRAPH + i, (i % 5) as u8);
+        let document = specimen(kind, seed, &Options { dpi: 200, ..Options::default() });
+        let page = &document.pages[(i / 35) as usize % document.pages.len()];
+        let taken = photograph(page, &Shot { seed, level, size_px: [1280, 720] });
+        let (image, truth) = (taken.image(), taken.truth.document_quad);
+        let is_whole = taken.truth.capture.expect("a photograph").corners_inside == 4;
+        let results: Vec<_> = ways
+            .iter()
+            .map(|(name, find)| {
+                let started = Instant::now();
+                let found = find(&image);
+                let ms = started.elapsed().as_secs_f64() * 1e3;
+                let diagonal = distance(truth[0], truth[2]).max(distance(truth[1], truth[3]));
+                let error = found.as_ref().map(|found| corner_error(&found.quad, &truth) / diagonal);
+                let is_upright = found.as_ref().is_some_and(|found| distance(found.quad[0], truth[0]) < 0.3 * diagonal);
+                if let (Some(folder), true) =
+                    (draw, *name == "all" && is_whole && error.is_none_or(|error| error > 0.01))
+                {
+                    save(
+                        &drawn(&image, &truth, found.as_ref()),
+                        &Path::new(folder).join(format!("{}_{i}.png", kind.name())),
+                    );
+                    println!("{} {i} level {level} {error:?}", kind.name());
+                }
+                Found { error, is_upright, ms, confidence: found.map_or(0.0, |found| found.confidence) }
+            })
+            .collect();
+        (kind, level, is_whole, results)
+    });
+    for (index, (name, _)) in ways.iter().enumerate() {
+        println!("--- {name}");
+        println!(
+            "{:22} {:>5} {:>7} {:>7} {:>7} {:>7} {:>9} {:>10} {:>8}",
+            "", "n", "<=1 %", "<=2 %", ">5 %", "none", "median %", "upright %", "ms"
+        );
+        let mut groups: BTreeMap<String, Vec<&Found>> = BTreeMap::new();
+        for (kind, level, is_whole, results) in &rows {
+            let result = &results[index];
+            groups.entry("all".into()).or_default().push(result);
+            if *is_whole {
+                groups.entry("whole".into()).or_default().push(result);
+                groups.entry(format!("whole, level {level}")).or_default().push(result);
+                groups.entry(format!("whole, {}", kind.name())).or_default().push(result);
+            } else {
+                groups.entry("a corner outside".into()).or_default().push(result);
+            }
+            let step = (result.confidence * 10.0).floor() / 10.0;
+            groups.entry(format!("confidence {step:.1}")).or_default().push(result);
+        }
+        for (name, results) in groups {
+            let share = |is_counted: &dyn Fn(Option<f64>) -> bool| {
+                100.0 * results.iter().filter(|result| is_counted(result.error)).count() as f64 / results.len() as f64
+            };
+            let middle = |mut values: Vec<f64>| {
+                values.sort_by(f64::total_cmp);
+                values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+            };
+            println!(
+                "{name:22} {:5} {:7.1} {:7.1} {:7.1} {:7.1} {:9.2} {:10.1} {:8.1}",
+                results.len(),
+                share(&|error| error.is_some_and(|error| error <= 0.01)),
+                share(&|error| error.is_some_and(|error| error <= 0.02)),
+                share(&|error| error.is_some_and(|error| error > 0.05)),
+                share(&|error| error.is_none()),
+                100.0 * middle(results.iter().filter_map(|result| result.error).collect()),
+                100.0 * results.iter().filter(|result| result.is_upright).count() as f64 / results.len() as f64,
+                middle(results.iter().map(|result| result.ms).collect()),
+            );
+        }
     }
 }
 
 /// The picture at a third of its size with the true corners in green and those found in red.
-fn drawn(scene: &Scene, found: Option<&Located>) -> Image {
-    let factor = 544.0 / f64::from(scene.image.width.max(scene.image.height));
-    let small = resize(
-        &scene.image,
-        (f64::from(scene.image.width) * factor) as u32,
-        (f64::from(scene.image.height) * factor) as u32,
-    );
+fn drawn(image: &Image, truth: &Quad, found: Option<&Located>) -> Image {
+    let factor = 544.0 / f64::from(image.width.max(image.height));
+    let small = resize(image, (f64::from(image.width) * factor) as u32, (f64::from(image.height) * factor) as u32);
     let mut canvas = Canvas::from_image(&small);
-    let quads = [Some((&scene.quad, [0.0, 255.0, 0.0])), found.map(|found| (&found.quad, [255.0, 0.0, 0.0]))];
+    let quads = [Some((truth, [0.0, 255.0, 0.0])), found.map(|found| (&found.quad, [255.0, 0.0, 0.0]))];
     for (quad, colour) in quads.into_iter().flatten() {
         for i in 0..4 {
             let (a, b) = (quad[i], quad[(i + 1) % 4]);

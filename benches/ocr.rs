@@ -4,18 +4,20 @@
 //! lists (`[{"image": …, "lines": […]}]`): without repair, without grammar, what the recogniser holds for best.
 //! `cargo bench --bench ocr -- lines DIR` reads the boxes of `DIR/box/*.csv` (`x1,y1,x2,y2,x3,y3,x4,y4,TEXT`) in `DIR/img`.
 
-use std::path::{Path, PathBuf};
+#[path = "models/mod.rs"]
+mod models;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use models::{port, registry};
 
 use vouch::document::ocr::{MrzRecogniser, Position, Quad, TextDetector, TextRecogniser};
 use vouch::imaging::Image;
 use vouch::imaging::decode::{DecodeOptions, decode};
-use vouch::inference::provider::Device;
-use vouch::inference::registry::{InferenceSettings, Registry};
-use vouch::inference::{ModelPort, RequestContext};
-use vouch::models::find_pack_dir;
-use vouch::models::manifest::{Manifest, Role};
+use vouch::inference::RequestContext;
+use vouch::models::manifest::Role;
 
 /// Narrower lines than this are not read when lines of zones are wanted: the shortest have 24 characters.
 const MIN_ZONE_ASPECT: f64 = 8.0;
@@ -31,27 +33,6 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
-}
-
-fn registry() -> anyhow::Result<Registry> {
-    let pack = find_pack_dir(None);
-    let settings = InferenceSettings {
-        device: Device::Cpu,
-        sessions_per_model: 1,
-        threads_per_session: 1,
-        max_batch: 0,
-        max_batch_delay: Duration::ZERO,
-        queue_per_model: 16,
-        cores: 1,
-    };
-    // Other models than the shipped ones, as in the daemon's `models.manifest`.
-    let own = std::env::var_os("VOUCH_MODELS").map(PathBuf::from);
-    Ok(Registry::load(&Manifest::load(own.as_deref())?, &Role::ALL, &pack, Some(&pack.join("cache")), &settings)?)
-}
-
-fn port(registry: &Registry, role: Role) -> anyhow::Result<ModelPort> {
-    let model = registry.get(role).ok_or_else(|| anyhow::anyhow!("no {}", role.name()))?;
-    Ok(ModelPort { model: Arc::clone(model) as _, input: model.entry.input.clone() })
 }
 
 fn picture(path: &Path) -> anyhow::Result<Image> {
