@@ -15,9 +15,10 @@ use std::io::{BufWriter, ErrorKind, Write};
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use vouch::document::ocr::strip::{HEIGHT_PX, MAX_WIDTH_PX};
+use vouch::document::page_locator::LONG_SIDE_PX;
 use vouch::imaging::Image;
 use vouch::specimen::font::Font;
-use vouch::specimen::photograph::thumbnails::{LONG_SIDE_PX, Thumbnail, Thumbnails};
+use vouch::specimen::photograph::thumbnails::{Thumbnail, Thumbnails};
 use vouch::specimen::strips::{Sample, Strips};
 
 #[derive(Parser)]

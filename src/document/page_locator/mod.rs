@@ -229,7 +229,7 @@ mod tests {
     fn outputs([width, height]: [usize; 2], (page, fine): (Vec<Vec<f32>>, Vec<Vec<f32>>)) -> Outputs {
         let tensor = |planes: Vec<Vec<f32>>, cell: usize| Tensor {
             shape: [planes.len(), height / cell, width / cell].into(),
-            data: planes.concat().into(),
+            data: planes.concat(),
         };
         vec![("page".into(), tensor(page, 4)), ("fine".into(), tensor(fine, 2))]
     }
@@ -264,7 +264,7 @@ mod tests {
     fn what_the_network_must_not_say_is_an_internal_error() {
         let good = outputs([320, 192], seen(&TILTED, 0.0, |_| true));
         let mut not_finite = good.clone();
-        not_finite[1].1.data = vec![f32::NAN; 2 * 160 * 96].into();
+        not_finite[1].1.data = vec![f32::NAN; 2 * 160 * 96];
         let mut too_small = good.clone();
         too_small[0].1 = good[1].1.clone();
         for outputs in [not_finite, too_small, good[..1].to_vec(), nothing([320, 224])] {
