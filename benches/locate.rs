@@ -99,20 +99,6 @@ impl Looker {
             ("edges", Box::new(|image| by_edges(image, &[]))),
             ("seen", Box::new(move |image| self.look(image).map(|page| unfitted(image, page)))),
             ("seen twice", Box::new(move |image| self.look_twice(image).map(|page| unfitted(image, page)))),
-            (
-                "seen thrice",
-                Box::new(move |image| {
-                    let p = self.look_twice(image)?;
-                    self.0.look_again(image, &p, &Arc::default()).ok().map(|page| unfitted(image, page))
-                }),
-            ),
-            (
-                "seen thrice, fitted",
-                Box::new(move |image| {
-                    let p = self.look_twice(image)?;
-                    self.0.look_again(image, &p, &Arc::default()).ok().map(|page| as_seen(image, &page))
-                }),
-            ),
             ("seen twice, fitted", Box::new(|image| self.look_twice(image).map(|page| as_seen(image, &page)))),
             ("all", Box::new(|image| locate(image, self.look_twice(image).as_ref(), &[]))),
         ]

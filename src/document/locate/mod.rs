@@ -41,6 +41,14 @@ const MAX_RECTIFIED_PX: f64 = 2400.0;
 /// Confidence of a picture that is itself the document: what speaks for it is weaker than a border that was seen.
 const WHOLE_PICTURE_CONFIDENCE: f64 = 0.5;
 
+/// Confidence of the locator from which its corners are exact; below, edges that agree with them are taken. Of 500 generated photographs 485 were above,
+/// 472 of them with all corners within 1 % of the diagonal (edges alone: 299). Of 50 pictures of real cards laid over photographs that were below, 42 were
+/// within 1.5 %, by edges 47 (`cargo bench --bench locate -- photographs`, `-- accuracy`).
+const EXACT_CONFIDENCE: f64 = 0.7;
+
+/// How far edges may put a corner from where the locator saw it, as a share of the diagonal, to be the same document's.
+const MAX_DISAGREEMENT: f64 = 0.08;
+
 /// How far from a side that the locator saw an edge of the picture may take its place, in pixels of what it was given: half of what edges
 /// found alone are given. Given as much, a visa's side moves to that of the passport below it.
 const SEEN_REACH: f64 = 0.5;
@@ -141,13 +149,24 @@ fn shrink(image: &Image) -> Image {
 
 /// Finds the document in a picture in which the locator saw a page, or none. `hints` are as for [`by_edges`].
 pub fn locate(image: &Image, seen: Option<&SeenPage>, hints: &[Quad]) -> Option<Located> {
-    seen.filter(|seen| is_sure(image, seen, hints)).map(|seen| as_seen(image, seen)).or_else(|| by_edges(image, hints))
+    let is_large = image.width.min(image.height) >= MIN_SIDE_PX;
+    let Some(seen) = seen.filter(|seen| is_large && seen.is_sure() && holds(seen, hints)) else {
+        return by_edges(image, hints);
+    };
+    let agreeing = || by_edges(image, hints).map(|found| found.along(&seen.quad)).filter(|found| agree(found, seen));
+    let exact = if seen.confidence < EXACT_CONFIDENCE { agreeing() } else { None };
+    exact.or_else(|| Some(as_seen(image, seen)))
 }
 
-fn is_sure(image: &Image, seen: &SeenPage, hints: &[Quad]) -> bool {
+/// Whether what is known to lie on the document does lie on the page.
+fn holds(seen: &SeenPage, hints: &[Quad]) -> bool {
     let slack = 0.02 * distance(seen.quad[0], seen.quad[2]);
-    let holds = hints.iter().flatten().all(|corner| is_inside(*corner, &seen.quad, slack));
-    image.width.min(image.height) >= MIN_SIDE_PX && seen.is_sure() && holds
+    hints.iter().flatten().all(|corner| is_inside(*corner, &seen.quad, slack))
+}
+
+fn agree(found: &Located, seen: &SeenPage) -> bool {
+    let most = MAX_DISAGREEMENT * distance(seen.quad[0], seen.quad[2]);
+    found.quad.iter().zip(&seen.quad).all(|(a, b)| distance(*a, *b) <= most)
 }
 
 /// Whether a point lies inside of a clockwise quadrilateral, or at most `slack` outside of a side. What is not a number does not.
@@ -347,7 +366,7 @@ mod tests {
         let by_edges = by_edges(&image, &[]);
         assert!(by_edges.as_ref().is_some_and(|located| !located.is_upright));
         assert_eq!(locate(&image, None, &[]), by_edges);
-        assert_eq!(locate(&image, Some(&SeenPage { confidence: 0.39, ..seen(card) }), &[]), by_edges);
+        assert_eq!(locate(&image, Some(&SeenPage { confidence: 0.49, ..seen(card) }), &[]), by_edges);
         // A part of the card, which does not hold the zone of the whole one.
         let part = seen(card.map(|[x, y]| [330.0 + (x - 330.0) / 2.0, 230.0 + (y - 230.0) / 2.0]));
         let zone = card_at([330.0, 230.0], 300.0, 188.0);
@@ -356,6 +375,20 @@ mod tests {
         assert!(locate(&image, Some(&part), &[]).unwrap().is_upright, "without the zone nothing speaks against it");
         assert_eq!(locate(&image, Some(&seen(card)), &[[[f64::NAN; 2]; 4]]), None);
         assert_eq!(locate(&Image::build(63, 900, |rgb| rgb.fill(9)), Some(&seen(card)), &[]), None);
+    }
+
+    #[test]
+    fn edges_that_agree_with_an_inexact_page_are_taken_upright() {
+        let card = card_at([330.0, 230.0], 340.0, 188.0);
+        let image = picture(&card, print, |_, _| [40, 45, 50]);
+        let off = |by: f64| SeenPage { confidence: 0.6, ..seen(card.map(|[x, y]| [x + by, y])) };
+        let located = locate(&image, Some(&off(12.0)), &[]).unwrap();
+        assert!((0..4).all(|i| distance(located.quad[i], card[i]) < 1.5), "{located:?} for {card:?}");
+        assert!(located.is_upright);
+        // Further away it is another thing, and surer pages are not asked for.
+        for seen in [off(40.0), SeenPage { confidence: 0.7, ..off(12.0) }] {
+            assert_eq!(locate(&image, Some(&seen), &[]), Some(as_seen(&image, &seen)));
+        }
     }
 
     #[test]

@@ -37,8 +37,9 @@ pub const MARGIN: f64 = 0.1;
 /// How far a second look may move a corner, as a share of the diagonal. What moves further is another thing, such as a part of the page.
 const MAX_CORRECTION: f64 = 0.12;
 
-/// Confidence from which a page is taken for the document. Of generated photographs TODO
-const MIN_CONFIDENCE: f64 = 0.4;
+/// Confidence from which a page is taken for the document. Of 500 generated photographs none had less; of pictures of real cards laid over photographs
+/// 22 of 29 between 0.4 and 0.5 had all corners within 1.5 % of the diagonal, which edges alone had of 27.
+const MIN_CONFIDENCE: f64 = 0.5;
 
 /// The locator.
 #[derive(Clone)]

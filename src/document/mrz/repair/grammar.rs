@@ -113,8 +113,9 @@ impl Solver {
 
     /// Marks fields where the recogniser saw another character that no check digit could tell from the one it chose.
     pub(super) fn note_undetectable(&mut self, layout: &Layout) {
-        // The chosen character is less than a hundred times as probable as the other. Of 1 983 generated photographs seven had right check
-        // digits and a wrong name, from worn print: at 10 four of them are marked, at 100 all, and 35 of the 1 970 exact ones.
+        // The chosen character is less than a hundred times as probable as the other. Of 1 983 generated photographs seven have right check
+        // digits and a wrong name, most from worn print: all are marked, and 35 of the 1 970 exact ones. At 10, with an earlier locator, four of
+        // seven were.
         const CLOSE: f64 = 2.0 * std::f64::consts::LN_10;
         let is_damaged = self.is_damaged();
         for item in layout.items {
