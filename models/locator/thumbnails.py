@@ -142,7 +142,7 @@ def corners(page: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
     h, w = page.shape[1:]
     y, x = np.mgrid[:h, :w]
     x, y = (x + 0.5) * CELL, (y + 0.5) * CELL
-    probability = 1 / (1 + np.exp(-page[0]))
+    probability = 1 / (1 + np.exp(-np.clip(page[0], -60, 60)))
     chosen = (probability > MIN_PROBABILITY) & (x < size[0]) & (y < size[1])
     if chosen.sum() < MIN_CELLS:
         return None
