@@ -4,7 +4,7 @@
 //! and the repair works on the product: what one frame shows blurred, another shows clearly. Left out: where the zone lies, which
 //! moves from frame to frame.
 
-use super::mrz::{self, CheckDigit, Date, DocumentType, Proof, ReadLine, Reading, Repaired};
+use super::mrz::{self, CheckDigit, Date, DocumentType, Mrz, Proof, ReadLine, Reading, Repaired};
 use super::mrz_reader::FoundMrz;
 use super::ocr::MRZ_CHARACTERS;
 
@@ -61,6 +61,14 @@ impl MrzFusion {
         let lines: Vec<Vec<[f32; SYMBOLS]>> = found.read.iter().map(logarithms).collect();
         let lengths: Vec<usize> = lines.iter().map(Vec::len).collect();
         if lengths != found.repaired.mrz.format.line_lengths() || !found.is_whole() {
+            // With another number it is of another document, of which no frame was seen whole yet.
+            let number = |mrz: &Mrz| mrz.document_number.as_ref().and_then(|number| number.value.clone());
+            let new = &found.repaired.mrz;
+            if new.all_check_digits_valid()
+                && self.read().is_some_and(|known| number(&known.repaired.mrz) != number(new))
+            {
+                self.sums = None;
+            }
             self.single = Some(found.repaired.clone());
             return;
         }
@@ -245,12 +253,26 @@ mod tests {
         assert_eq!((fused.frames, fused.is_proved), (1, true));
     }
 
+    const OTHER: [&str; 2] =
+        ["P<UTODOE<<JOHN<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<", "X123456785UTO8001014M3001019<<<<<<<<<<<<<<<2"];
+
+    #[test]
+    fn another_document_that_was_never_seen_whole_is_told_all_the_same() {
+        let mut fusion = MrzFusion::new(today());
+        fusion.add(&frame(&PASSPORT, 0.9999));
+        let mut cut = frame(&OTHER, 0.9999);
+        assert!(cut.repaired.mrz.all_check_digits_valid());
+        cut.of_these_lengths = 1e-6;
+        fusion.add(&cut);
+        let fused = fusion.read().unwrap();
+        assert_eq!((&fused.repaired.mrz.lines[0][..12], fused.is_proved), ("P<UTODOE<<JO", false));
+    }
+
     #[test]
     fn another_document_starts_anew() {
-        let other = ["P<UTODOE<<JOHN<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<", "X123456784UTO8001014M3001019<<<<<<<<<<<<<<<0"];
         let mut fusion = MrzFusion::new(today());
         fusion.add(&frame(&PASSPORT, 0.999));
-        fusion.add(&frame(&other, 0.999));
+        fusion.add(&frame(&OTHER, 0.999));
         let fused = fusion.read().unwrap();
         assert_eq!((fused.frames, &fused.repaired.mrz.lines[0][..12]), (1, "P<UTODOE<<JO"));
     }

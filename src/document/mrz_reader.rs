@@ -1,12 +1,13 @@
 //! Finds a machine-readable zone in a picture, in any direction, and reads it.
 //!
-//! Called by `pipeline`. Lines of text are found first; those that lie below each other and are as long as lines of a zone are read
-//! with the recogniser for zones, from both ends where it is not clear which way up they stand, and handed to [`mrz::repair`]. Left
-//! out: the visual zone, and finding the document itself.
+//! Called by `pipeline`. Lines are taken from the page locator first, then from the detector of text; those that lie below each other and are as
+//! long as lines of a zone are read with the recogniser for zones, from both ends where it is not clear which way up they stand, and handed to
+//! [`mrz::repair`]. Left out: the visual zone, and finding the document itself.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
+use super::locate::is_inside;
 use super::mrz::{self, Date, DocumentType, Mrz, ReadLine, Reading, Repaired};
 use super::ocr::{MrzLine, MrzRecogniser, Position, Quad, TextDetector, TextLine};
 use super::page_locator::{LONG_SIDE_PX, PageLocator, PageView};
@@ -50,8 +51,8 @@ const CLEAR: f64 = 0.995;
 /// Probability of the lengths of lines from which they were read whole. Lines that were cut by a character have next to none.
 const WHOLE: f64 = 0.5;
 
-/// Share of the page's width that the lines of a zone take at least: 36 characters of a tenth of an inch on the 105 mm of TD2 take 0.87, those of
-/// every other format more. What of a visa's lines is right of a reflection looks like a zone of 36 characters; it takes 0.76 at most.
+/// Share of the page's width that two lines of 36 characters take at least: at a tenth of an inch each, 0.87 of the 105 mm of TD2. What of a visa's
+/// lines of 44 is beside a reflection looks like such a zone, with right check digits; it takes 0.76 at most.
 const MIN_SHARE_OF_WIDTH: f64 = 0.81;
 
 /// How far a line may begin or end from the others of its zone, in heights of the found lines: a little more than half a character.
@@ -122,10 +123,13 @@ impl MrzReader {
     ) -> Result<Option<FoundMrz>, Error> {
         let side = image.width.max(image.height);
         let mut best: Option<FoundMrz> = None;
-        let mut valid: Vec<Mrz> = Vec::new();
+        let mut valid: Vec<(Mrz, [f64; 2])> = Vec::new();
         let page = view.page.as_ref().filter(|page| page.is_sure());
         let share_of_width = |found: &FoundMrz| page?.share_of_width(&found.quad);
-        let is_short = |found: &FoundMrz| share_of_width(found).is_some_and(|share| share < MIN_SHARE_OF_WIDTH);
+        let is_short = |found: &FoundMrz| {
+            found.repaired.mrz.format.line_lengths() == [36, 36]
+                && share_of_width(found).is_some_and(|share| share < MIN_SHARE_OF_WIDTH)
+        };
         for (search, _) in SEARCHES.into_iter().filter(|(_, from)| side > *from) {
             // What is right but was not seen clearly may have a wrong name, which no check digit guards: other ways to see it are worth their
             // time. The dearest is so only where an end may be missing.
@@ -149,7 +153,7 @@ impl MrzReader {
                 }
                 let is_valid = found.is_valid();
                 if is_valid {
-                    valid.push(found.repaired.mrz.clone());
+                    valid.push((found.repaired.mrz.clone(), middle(&found.quad)));
                 }
                 best = [best, Some(found)].into_iter().flatten().max_by(by_evidence);
                 if is_valid {
@@ -158,7 +162,9 @@ impl MrzReader {
             }
         }
         if let Some(best) = best.as_mut().filter(|best| best.is_valid()) {
-            valid.iter().for_each(|other| best.repaired.doubt(other));
+            // Of another document in the picture nothing is told.
+            let same = valid.iter().filter(|(_, middle)| is_inside(*middle, &best.quad, 0.0));
+            same.for_each(|(other, _)| best.repaired.doubt(other));
             if is_short(best) {
                 best.repaired.doubt_ends();
             }
@@ -383,7 +389,11 @@ fn direction(line: &TextLine) -> [f64; 2] {
 }
 
 fn centre(line: &TextLine) -> [f64; 2] {
-    let sum = line.quad.iter().fold([0.0, 0.0], |sum, corner| [sum[0] + corner[0], sum[1] + corner[1]]);
+    middle(&line.quad)
+}
+
+fn middle(quad: &Quad) -> [f64; 2] {
+    let sum = quad.iter().fold([0.0, 0.0], |sum, corner| [sum[0] + corner[0], sum[1] + corner[1]]);
     sum.map(|sum| sum / 4.0)
 }
 

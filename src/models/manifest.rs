@@ -39,7 +39,7 @@ pub enum Role {
     TextRecogniser,
     /// A line of a machine-readable zone: strips of 32 rows to the probabilities of the blank and 37 characters (`models/mrz`).
     MrzRecogniser,
-    /// Where a page and the lines of its zone lie, in a picture of 320 pixels (`models/locator`).
+    /// Where a page and the lines of its zone lie, in a picture of 320 or 640 pixels (`models/locator`).
     PageLocator,
 }
 

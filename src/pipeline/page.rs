@@ -87,7 +87,7 @@ impl Page {
         read.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 
-    /// Where the document lies. Its zone, if there is one, must lie inside.
+    /// Where the document lies. Its zone, if there is one that was proved, must lie inside.
     ///
     /// # Errors
     /// Those of decoding and of the models.
@@ -95,7 +95,7 @@ impl Page {
         let source = &self.source;
         let find = || {
             let image = &source.decoded()?.image;
-            let hints: Vec<_> = self.mrz()?.map(|found| found.quad).into_iter().collect();
+            let hints: Vec<_> = self.proved_zone()?.map(|found| found.quad).into_iter().collect();
             let find = || {
                 let look_again = |seen| self.readers.locator.look_again(image, seen, &source.context);
                 let seen = self.view()?.page.as_ref().map(look_again).transpose()?;

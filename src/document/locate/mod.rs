@@ -23,6 +23,7 @@ pub use quads::{FEATURES, Features, Hypothesis};
 use super::page_locator::SeenPage;
 use crate::imaging::Image;
 use crate::imaging::resize::resize;
+use crate::imaging::warp::Perspective;
 
 /// Four corners, clockwise as the picture is seen, in pixel areas (the centre of the first pixel is 0.5).
 pub type Quad = [[f64; 2]; 4];
@@ -49,8 +50,8 @@ const EXACT_CONFIDENCE: f64 = 0.7;
 /// How far edges may put a corner from where the locator saw it, as a share of the diagonal, to be the same document's.
 const MAX_DISAGREEMENT: f64 = 0.08;
 
-/// How far from a side that the locator saw an edge of the picture may take its place, in pixels of what it was given: half of what edges
-/// found alone are given. Given as much, a visa's side moves to that of the passport below it.
+/// How far from a side that the locator saw an edge of the picture may take its place, over how far it may be from one found by edges: half as far, 1.5
+/// pixels of what the locator was given. Given as much, a visa's side moves to that of the passport below it.
 const SEEN_REACH: f64 = 0.5;
 
 /// In a picture that looks like a whole document, a quadrilateral with less of it than this is a portrait, a chip or a block of print.
@@ -95,7 +96,7 @@ pub struct Located {
     /// A corner lies beyond the border of the picture, so that a part of the document is missing. Of what was found by edges also if a side lies
     /// on the border: where it ends was not seen.
     pub cut_off: bool,
-    /// The picture is itself a flat, cropped document: `quad` is the border of the picture.
+    /// The picture is itself a flat, cropped document: `quad` is the border of the picture, or nearly so.
     pub whole_picture: bool,
     /// The first corner is the document's own top left.
     pub is_upright: bool,
@@ -170,7 +171,7 @@ fn agree(found: &Located, seen: &SeenPage) -> bool {
 }
 
 /// Whether a point lies inside of a clockwise quadrilateral, or at most `slack` outside of a side. What is not a number does not.
-fn is_inside([x, y]: [f64; 2], quad: &Quad, slack: f64) -> bool {
+pub(super) fn is_inside([x, y]: [f64; 2], quad: &Quad, slack: f64) -> bool {
     (0..4).all(|side| {
         let ([ax, ay], [bx, by]) = (quad[side], quad[(side + 1) % 4]);
         ((bx - ax) * (y - ay) - (by - ay) * (x - ax)) / distance(quad[side], quad[(side + 1) % 4]).max(1e-9) > -slack
@@ -186,7 +187,10 @@ pub fn as_seen(image: &Image, seen: &SeenPage) -> Located {
         let (a, b) = (seen.quad[side], seen.quad[(side + 1) % 4]);
         (0..2).any(|axis| (a[axis] + b[axis]) / 2.0 < margin || (a[axis] + b[axis]) / 2.0 > size[axis] - margin)
     });
-    let quad = refine::refine(image, &seen.quad, on_border, SEEN_REACH * seen.pixel_px);
+    let fitted = refine::refine(image, &seen.quad, on_border, SEEN_REACH * seen.pixel_px);
+    // The sides of a very thin page may cross when they move.
+    let is_convex = Perspective::from_rectangle([1.0, 1.0], &fitted).is_some();
+    let quad = if is_convex { fitted } else { seen.quad };
     let shape = quads::shape(&quad, size);
     let is_outside =
         |corner: &[f64; 2]| (0..2).any(|axis| corner[axis] < -margin || corner[axis] > size[axis] + margin);
@@ -282,7 +286,6 @@ fn distance(a: [f64; 2], b: [f64; 2]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::imaging::warp::Perspective;
 
     /// A picture of 640 × 480 pixels: `card` where the quadrilateral is, in unit coordinates, `ground` elsewhere.
     fn picture(quad: &Quad, card: impl Fn(f64, f64) -> [u8; 3], ground: impl Fn(u32, u32) -> [u8; 3]) -> Image {

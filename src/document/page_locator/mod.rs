@@ -129,7 +129,8 @@ impl PageLocator {
         let again = page.map(|page| page.mapped(|corner| to_picture.apply(fitted.to_picture(corner))));
         let diagonal = distance(seen.quad[0], seen.quad[2]);
         let is_same = |again: &SeenPage| {
-            again.quad.iter().zip(&seen.quad).all(|(a, b)| distance(*a, *b) <= MAX_CORRECTION * diagonal)
+            let is_near = again.quad.iter().zip(&seen.quad).all(|(a, b)| distance(*a, *b) <= MAX_CORRECTION * diagonal);
+            is_near && (again.is_sure() || !seen.is_sure())
         };
         Ok(again.filter(is_same).unwrap_or(*seen))
     }

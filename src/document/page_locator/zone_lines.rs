@@ -75,7 +75,7 @@ fn line(pixels: &[Pixel], cell_px: f64) -> Option<TextLine> {
     for pixel in pixels {
         // Shared between the two nearest steps.
         let t = (place(pixel) - low) / cell_px + 1.0;
-        let (step, share) = (t as usize, t.fract());
+        let (step, share) = ((t as usize).min(count - 2), t.fract());
         heights[step] += pixel.probability * (1.0 - share) * cell_px;
         heights[step + 1] += pixel.probability * share * cell_px;
     }

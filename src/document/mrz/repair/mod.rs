@@ -68,7 +68,7 @@ impl Repaired {
         ALL_FIELDS.into_iter().filter(|name| self.mrz.certainty(*name) == Some(Certainty::Uncertain))
     }
 
-    /// Marks as uncertain what `other`, a reading of the same zone that has as much in its favour, has differently.
+    /// Marks as uncertain what `other`, another reading of the same zone with right check digits, has differently.
     pub fn doubt(&mut self, other: &Mrz) {
         if self.mrz.format != other.format {
             return;
