@@ -538,7 +538,7 @@ async fn the_status_tells_what_is_loaded() {
     let daemon = Daemon::start();
     let status = daemon.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
     assert_eq!((status.device_requested.as_str(), status.device_in_use.as_str()), ("cpu", "CPUExecutionProvider"));
-    assert_eq!(status.models.len(), 9);
+    assert_eq!(status.models.len(), 10);
     assert!(status.checks.iter().all(|check| check.calibrated != check.decides_by_rule), "{:?}", status.checks);
     assert!(
         status.checks.iter().any(|check| check.calibrated) && status.checks.iter().any(|check| check.decides_by_rule)

@@ -320,14 +320,10 @@ async fn a_card_is_located_and_what_is_printed_on_it_is_read() {
 async fn the_outline_of_a_page_is_told_upright_also_upside_down() {
     let daemon = Daemon::start();
     let page = specimen(Kind::Td3, 23, &Options { dpi: 200, ..Options::default() }).pages.remove(0);
-    let mut is_covered = [false; 2];
-    for seed in 0..30 {
+    for (seed, is_turned) in [(1, false), (3, true)] {
         let taken = photograph(&page, &Shot { seed, level: 1, size_px: [1280, 720] });
         let (truth, capture) = (&taken.truth, taken.truth.capture.as_ref().unwrap());
-        let is_turned = capture.angle_deg.abs() > 150.0;
-        if capture.corners_inside < 4 || std::mem::replace(&mut is_covered[usize::from(is_turned)], true) {
-            continue;
-        }
+        assert_eq!((capture.angle_deg.abs() > 150.0, capture.corners_inside), (is_turned, 4), "{capture:?}");
         let read = read(&daemon, vec![taken.jpeg.clone().into()], &["mrz", "visual"]).await.unwrap();
         assert_eq!(read.pages[0].mrz.as_ref().unwrap().lines, truth.mrz.as_ref().unwrap().lines, "{seed}");
         let location = read.pages[0].location.as_ref().unwrap_or_else(|| panic!("{seed}: {read:?}"));
@@ -341,7 +337,6 @@ async fn the_outline_of_a_page_is_told_upright_also_upside_down() {
             );
         }
     }
-    assert_eq!(is_covered, [true; 2]);
 }
 
 #[tokio::test]

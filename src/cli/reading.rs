@@ -170,6 +170,11 @@ pub fn portrait_to_text(portrait: &Portrait, margin: &str, paint: Paint) -> Stri
     )
 }
 
+/// The text with what a terminal would obey, control characters and such, escaped. Quotes, as in O'CONNOR, stay.
+fn visible(text: &str) -> String {
+    text.escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\"")
+}
+
 /// As [`mrz_to_text`].
 pub fn barcode_to_text(barcode: &Barcode, margin: &str, paint: Paint) -> String {
     let mut text = String::new();
@@ -184,7 +189,7 @@ pub fn barcode_to_text(barcode: &Barcode, margin: &str, paint: Paint) -> String 
     );
     if barcode.content.is_empty() {
         // Escaped: a payload may hold control characters, which a terminal would obey.
-        let _ = writeln!(text, "{margin}  {}", barcode.text.escape_debug());
+        let _ = writeln!(text, "{margin}  {}", visible(&barcode.text));
     }
     for warning in &barcode.warnings {
         let _ = writeln!(text, "{margin}  {}", paint.warning(warning));
@@ -209,7 +214,7 @@ pub fn field_to_text(field: &DocumentField, margin: &str, paint: Paint) -> Strin
         Certainty::AsRead | Certainty::Unspecified => {}
     }
     remarks.extend(field.warnings.iter().map(|code| paint.warning(code)));
-    let value = if field.value.is_empty() { "-".to_owned() } else { field.value.escape_debug().to_string() };
+    let value = if field.value.is_empty() { "-".to_owned() } else { visible(&field.value) };
     let line = format!(
         "{} {:<22} {value:<32} {}",
         paint.dim(&format!("{:<8}", source_word(field.source()))),
@@ -229,5 +234,16 @@ pub fn comparison_to_text(comparison: &FieldComparison, margin: &str, paint: Pai
             format!("{margin}{} {}: {}{detail}\n", paint.warning(word), comparison.name, sources.join(" and "))
         }
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped_and_names_stay_as_they_are() {
+        assert_eq!(visible("O'CONNOR \"JO\" ÉTÉ"), "O'CONNOR \"JO\" ÉTÉ");
+        assert_eq!(visible("\u{1b}[2J\n\u{202e}"), "\\u{1b}[2J\\n\\u{202e}");
     }
 }

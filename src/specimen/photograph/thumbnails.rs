@@ -220,12 +220,14 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_thumbnails_with_their_truth() {
-        let take = |seed| Thumbnails::new(seed).take(24).collect::<Vec<_>>();
-        let (first, again) = (take(5), take(5));
-        let framings: std::collections::BTreeSet<u8> = first.iter().map(|small| small.framing as u8).collect();
-        assert!(framings.len() >= 4, "{framings:?}");
+        let take = |seed: u64, count: usize| Thumbnails::new(seed).take(count).collect::<Vec<_>>();
+        let (first, again) = (take(5, 24), take(5, 4));
         for (small, same) in first.iter().zip(&again) {
             assert!(small.image.rgb == same.image.rgb && small.document == same.document && small.lines == same.lines);
+        }
+        let framings: std::collections::BTreeSet<u8> = first.iter().map(|small| small.framing as u8).collect();
+        assert!(framings.len() >= 4, "{framings:?}");
+        for small in &first {
             let size = [small.image.width, small.image.height];
             assert!(
                 (LONG_SIDE_PX - 1..=LONG_SIDE_PX).contains(&size[0].max(size[1])) || small.framing == Framing::Again
@@ -253,6 +255,6 @@ mod tests {
                 assert!(area_share > 0.85, "{area_share}");
             }
         }
-        assert!(first.iter().zip(&take(6)).any(|(one, other)| one.image.rgb != other.image.rgb));
+        assert!(first.iter().zip(&take(6, 2)).any(|(one, other)| one.image.rgb != other.image.rgb));
     }
 }
