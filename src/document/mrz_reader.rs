@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::locate::is_inside;
 use super::mrz::{self, Date, DocumentType, Mrz, ReadLine, Reading, Repaired};
 use super::ocr::{MrzLine, MrzRecogniser, Position, Quad, TextDetector, TextLine};
-use super::page_locator::{LONG_SIDE_PX, PageLocator, PageView};
+use super::page_locator::{LONG_SIDE_PX, PageLocator, PageView, SeenPage};
 use crate::error::Error;
 use crate::imaging::Image;
 use crate::inference::RequestContext;
@@ -125,11 +125,7 @@ impl MrzReader {
         let mut best: Option<FoundMrz> = None;
         let mut valid: Vec<(Mrz, [f64; 2])> = Vec::new();
         let page = view.page.as_ref().filter(|page| page.is_sure());
-        let share_of_width = |found: &FoundMrz| page?.share_of_width(&found.quad);
-        let is_short = |found: &FoundMrz| {
-            found.repaired.mrz.format.line_lengths() == [36, 36]
-                && share_of_width(found).is_some_and(|share| share < MIN_SHARE_OF_WIDTH)
-        };
+        let is_short = |found: &FoundMrz| page.is_some_and(|page| found.is_short_for(page));
         for (search, _) in SEARCHES.into_iter().filter(|(_, from)| side > *from) {
             // What is right but was not seen clearly may have a wrong name, which no check digit guards: other ways to see it are worth their
             // time. The dearest is so only where an end may be missing.
@@ -246,6 +242,12 @@ impl FoundMrz {
     /// As many characters were seen as the zone has. Of a line that was cut, a filler is made up at the end.
     pub(super) fn is_whole(&self) -> bool {
         self.of_these_lengths >= WHOLE
+    }
+
+    /// A zone that is narrower than its page can have it: the end of its lines was not seen.
+    fn is_short_for(&self, page: &SeenPage) -> bool {
+        self.repaired.mrz.format.line_lengths() == [36, 36]
+            && page.share_of_width(&self.quad).is_some_and(|share| share < MIN_SHARE_OF_WIDTH)
     }
 
     /// Whole lines of a known kind, every character of which was seen clearly.
@@ -593,6 +595,25 @@ pub(super) mod tests {
         better(&clear, &valid);
         better(&valid, &FoundMrz { of_these_lengths: 0.1, ..valid.clone() });
         better(&valid, &frame(&["XXUTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", PASSPORT[1]], 0.9));
+    }
+
+    #[test]
+    fn only_two_lines_of_36_characters_can_be_too_short_for_their_page() {
+        let page = SeenPage {
+            quad: [[100.0, 50.0], [1100.0, 50.0], [1100.0, 750.0], [100.0, 750.0]],
+            confidence: 0.9,
+            pixel_px: 1.0,
+        };
+        let across = |lines: &[&str], share: f64| {
+            let right = 150.0 + 1000.0 * share;
+            let quad = [[150.0, 600.0], [right, 600.0], [right, 700.0], [150.0, 700.0]];
+            FoundMrz { quad, ..frame(lines, 0.99) }.is_short_for(&page)
+        };
+        let card = ["I<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<", "D231458907UTO7408122F1204159<<<<<<<6"];
+        assert!(across(&card, 0.76));
+        assert!(!across(&card, 0.87));
+        // A passport on a larger sheet.
+        assert!(!across(&PASSPORT, 0.53));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! on both sides of its border (`quads`); the best one is fitted to the full picture (`refine`). A picture that is itself a
 //! cropped document is answered with its border (`whole`).
 //!
-//! That is what is done where the project's own network ([`page_locator`](super::page_locator)) is not sure of a page: it finds more of them, and
-//! knows which way is up. Left out: more than one document in a picture (the one with the clearest border is returned), and documents that are
+//! That is what is done where the project's own network ([`page_locator`](super::page_locator)), which finds more pages and knows which way is up, is not
+//! sure of one; where it is less sure than usual, both must agree for the edges to be taken ([`locate`]). Left out: more than one document in a picture (the one with the clearest border is returned), and documents that are
 //! bent.
 //!
 //! Sources: line segments by growing regions of one gradient direction, Grompone von Gioi et al., "LSD: a line segment

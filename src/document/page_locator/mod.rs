@@ -314,6 +314,13 @@ mod tests {
         assert!((moved.pixel_px - 1.0 / scale).abs() < 0.02 && moved.confidence > 0.9, "{moved:?}");
         assert_eq!(shifted(50.0), seen_first);
         assert_eq!(look(nothing([320, 192])), seen_first);
+        // One that is less sure than a page must be does not take the place of one that is.
+        let quad = seen_first.quad.map(|corner| cut_out(corner, 6.0));
+        let unsure = seen(&quad, 0.1, |_| false);
+        let told = locator([320, 192], outputs([320, 192], unsure.clone()));
+        let view = told.look(&even(640, 384), LONG_SIDE_PX, &Arc::default()).unwrap();
+        assert!(view.page.is_some_and(|page| !page.is_sure()), "{view:?}");
+        assert_eq!(look(outputs([320, 192], unsure)), seen_first);
         // A quadrilateral without an area cannot be cut out, and is not looked at.
         let flat = SeenPage { quad: [[5.0, 5.0]; 4], ..seen_first };
         let none = locator([320, 192], nothing([320, 192]));
