@@ -47,7 +47,7 @@ impl AgeEstimators {
         let chip = align::to_template(image, face, &align::dlib_template(DLIB_PADDING), self.dlib.input.size[0])
             .ok_or_else(|| Error::internal("the detector gave landmarks without extent"))?;
         let dlib = self.dlib.model.run(to_tensor(&chip, &self.dlib.input), context)?;
-        let crop = align::around(image, &face.bounds, FACERES_SCALE, 0.0, self.faceres.input.size[0]);
+        let crop = align::around(image, &face.bounds, FACERES_SCALE, self.faceres.input.size[0]);
         let faceres = self.faceres.model.run(to_tensor(&crop, &self.faceres.input), context)?;
         let estimates = AgeEstimates {
             age_a_years: expected_index(&output(&dlib, "probabilities")?.data, 0.0),

@@ -2,6 +2,7 @@
 //!
 //! Called by the wrappers of the models, each of which was trained on one of these geometries.
 
+use super::landmarks::Region;
 use super::{Bounds, Face};
 use crate::imaging::Image;
 use crate::imaging::warp::{Affine, Sampling, similarity_from_points, warp};
@@ -40,14 +41,20 @@ pub fn to_template(image: &Image, face: &Face, template: &Template, side: u32) -
     Some(warp(image, &to_image, [side, side], Sampling::Area))
 }
 
-/// A square around the box's centre, its side the box's longer one times `scale`, turned by `roll_deg` so that a face that
-/// leans so far stands upright. `[side, side, 3]`; what lies outside the picture repeats its border.
-pub fn around(image: &Image, bounds: &Bounds, scale: f64, roll_deg: f64, side: u32) -> Image {
-    let step = bounds.width.max(bounds.height) * scale / f64::from(side);
-    let (sin, cos) = roll_deg.to_radians().sin_cos();
+/// A square around the box's centre, its side the box's longer one times `scale`. `[side, side, 3]`; what lies outside the picture repeats its border.
+pub fn around(image: &Image, bounds: &Bounds, scale: f64, side: u32) -> Image {
+    let side_px = bounds.width.max(bounds.height) * scale;
+    upright_square(image, &Region { centre: bounds.centre(), side_px, roll_deg: 0.0 }, side, Sampling::Area).0
+}
+
+/// A region, turned so that a face that leans with it stands upright: `[side, side, 3]`, what lies outside the picture repeats its border; and the way
+/// from its pixels back to those of the picture.
+pub fn upright_square(image: &Image, region: &Region, side: u32, sampling: Sampling) -> (Image, Affine) {
+    let step = region.side_px / f64::from(side);
+    let (sin, cos) = region.roll_deg.to_radians().sin_cos();
     let (a, b) = (step * cos, step * sin);
-    let [x, y] = bounds.centre();
+    let [x, y] = region.centre;
     let half = f64::from(side) / 2.0;
-    let to_image = Affine { m: [[a, -b, x - (a - b) * half], [b, a, y - (a + b) * half]] };
-    warp(image, &to_image, [side, side], Sampling::Area)
+    let to_picture = Affine { m: [[a, -b, x - (a - b) * half], [b, a, y - (a + b) * half]] };
+    (warp(image, &to_picture, [side, side], sampling), to_picture)
 }

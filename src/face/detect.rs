@@ -86,6 +86,14 @@ impl FaceDetector {
         self.search(image, &INPUT_SIDES_PX[1..], context)
     }
 
+    /// Finds faces that stand upright, as in the frames of a camera: the main face first. No other direction is tried.
+    ///
+    /// # Errors
+    /// Those of [`Model::run`](crate::inference::Model::run).
+    pub fn find_upright(&self, image: &Image, context: &Arc<RequestContext>) -> Result<Vec<Face>, Error> {
+        Ok(ordered(self.detect_escalating(image, &INPUT_SIDES_PX[..2], context)?, image))
+    }
+
     fn search(&self, image: &Image, sides: &[u32], context: &Arc<RequestContext>) -> Result<FoundFaces, Error> {
         let upright = self.detect_escalating(image, sides, context)?;
         let mut best = (best_score(&upright), Rotation::R0);
