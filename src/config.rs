@@ -30,6 +30,7 @@ pub struct Config {
     pub calibration: CalibrationConfig,
     pub inference: InferenceConfig,
     pub limits: LimitsConfig,
+    pub live: LiveConfig,
     pub log: LogConfig,
 }
 
@@ -117,6 +118,20 @@ pub struct LimitsConfig {
     pub max_request_seconds: u64,
 }
 
+/// What a session of active liveness (`VerifyLive`) may take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiveConfig {
+    /// Sessions held at once, 1..=4096, default 256. One more is refused as overload.
+    pub max_sessions: usize,
+    /// Longest session. Seconds, 5..=600, default 120. A policy may ask for less.
+    pub max_seconds: u64,
+    /// Frames of one session, 100..=100_000, default 7200: two minutes at 60 a second.
+    pub max_frames: u32,
+    /// Bytes of all frames of one session, 1 MiB..=16 GiB, default 1 GiB.
+    pub max_bytes: u64,
+}
+
 /// What is logged, to standard error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -184,6 +199,7 @@ impl Default for Config {
                 max_connections: 256,
                 max_request_seconds: 30,
             },
+            live: LiveConfig { max_sessions: 256, max_seconds: 120, max_frames: 7200, max_bytes: 1 << 30 },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
         }
     }
@@ -338,6 +354,11 @@ fn validate(config: &Config) -> Vec<Problem> {
     range("limits.max_waiting_bytes", limits.max_waiting_bytes, limits.max_message_bytes as u64, 1 << 40);
     range("limits.max_connections", limits.max_connections as u64, 1, 65_536);
     range("limits.max_request_seconds", limits.max_request_seconds, 1, 3600);
+    let live = &config.live;
+    range("live.max_sessions", live.max_sessions as u64, 1, 4096);
+    range("live.max_seconds", live.max_seconds, 5, 600);
+    range("live.max_frames", u64::from(live.max_frames), 100, 100_000);
+    range("live.max_bytes", live.max_bytes, MIB as u64, 1 << 34);
 
     let mut problem = |key, value: String, allowed: &str| {
         problems.push(Problem { key, value, allowed: allowed.into() });

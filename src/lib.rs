@@ -25,6 +25,7 @@ pub mod error;
 pub mod face;
 pub mod imaging;
 pub mod inference;
+pub mod live;
 pub mod models;
 pub mod ops;
 pub mod pipeline;

@@ -23,7 +23,7 @@ use vouch::api::proto::{
     CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, CheckResult, DetectFacesRequest, DetectFacesResponse,
     EstimateAgeRequest, EstimateAgeResponse, GetStatusRequest, GetStatusResponse, MatchFacesRequest,
     MatchFacesResponse, ModelRef, Outcome, ReadDocumentRequest, ReadDocumentResponse, ScanMrzEvent, ScanMrzRequest,
-    VerifyEvent, VerifyRequest, Warning,
+    VerifyEvent, VerifyLiveEvent, VerifyLiveRequest, VerifyRequest, Warning,
 };
 use vouch::calibration::{CalibrationSet, Decision, Support};
 
@@ -77,6 +77,15 @@ impl MadeUp {
 impl Verification for MadeUp {
     type VerifyStream = tokio_stream::Empty<Result<VerifyEvent, Status>>;
     type ScanMrzStream = tokio_stream::Empty<Result<ScanMrzEvent, Status>>;
+
+    type VerifyLiveStream = tokio_stream::Empty<Result<VerifyLiveEvent, Status>>;
+
+    async fn verify_live(
+        &self,
+        _: Request<Streaming<VerifyLiveRequest>>,
+    ) -> Result<Response<Self::VerifyLiveStream>, Status> {
+        unreachable!("not called by these tests")
+    }
 
     async fn scan_mrz(&self, _: Request<Streaming<ScanMrzRequest>>) -> Result<Response<Self::ScanMrzStream>, Status> {
         Err(Status::unimplemented("not needed here"))

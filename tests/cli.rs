@@ -21,7 +21,7 @@ use vouch::api::proto::{
     DetectFacesRequest, DetectFacesResponse, EstimateAgeRequest, EstimateAgeResponse, Face, FaceQuality,
     GetStatusRequest, GetStatusResponse, MatchFacesRequest, MatchFacesResponse, MediaKind, ModelRef, ModelStatus,
     OperatingPoint, Outcome, Point, Progress, ReadDocumentRequest, ReadDocumentResponse, ScanMrzEvent, ScanMrzRequest,
-    State, Summary, VerifyEvent, VerifyRequest, Warning,
+    State, Summary, VerifyEvent, VerifyLiveEvent, VerifyLiveRequest, VerifyRequest, Warning,
 };
 
 // ---------------------------------------------------------------- the played daemon
@@ -99,6 +99,15 @@ struct Service(Arc<Daemon>);
 impl Verification for Service {
     type VerifyStream = ReceiverStream<Result<VerifyEvent, Status>>;
     type ScanMrzStream = tokio_stream::Empty<Result<ScanMrzEvent, Status>>;
+
+    type VerifyLiveStream = tokio_stream::Empty<Result<VerifyLiveEvent, Status>>;
+
+    async fn verify_live(
+        &self,
+        _: Request<Streaming<VerifyLiveRequest>>,
+    ) -> Result<Response<Self::VerifyLiveStream>, Status> {
+        unreachable!("not called by these tests")
+    }
 
     async fn scan_mrz(&self, _: Request<Streaming<ScanMrzRequest>>) -> Result<Response<Self::ScanMrzStream>, Status> {
         Err(Status::unimplemented("not needed here"))

@@ -2,8 +2,9 @@
 
 use super::convert::{self, milliseconds};
 use super::proto::{self, GetStatusResponse};
-use crate::checks::{self, Check};
+use crate::checks;
 use crate::inference::registry::LoadedModel;
+use crate::live;
 use crate::ops::process;
 use crate::pipeline::Engine;
 
@@ -22,7 +23,12 @@ pub fn get_status(engine: &Engine) -> GetStatusResponse {
         device_requested: engine.registry.device().as_str().into(),
         device_in_use: engine.registry.provider().as_str().into(),
         models: engine.registry.models().map(|model| model_status(model)).collect(),
-        checks: checks::ALL.iter().map(|check| check_status(engine, *check)).collect(),
+        checks: checks::ALL
+            .iter()
+            .map(|check| (check.name(), check.decides_by_rule()))
+            .chain([(live::CHECK, false)])
+            .map(|(name, decides_by_rule)| check_status(engine, name, decides_by_rule))
+            .collect(),
         running: door.running as u32,
         waiting: door.waiting as u32,
         max_running: limits.max_running as u32,
@@ -51,8 +57,7 @@ fn model_status(model: &LoadedModel) -> proto::ModelStatus {
     }
 }
 
-fn check_status(engine: &Engine, check: &dyn Check) -> proto::CheckStatus {
-    let name = check.name();
+fn check_status(engine: &Engine, name: &str, decides_by_rule: bool) -> proto::CheckStatus {
     let loaded = engine.calibrations.get(name);
     let points = loaded.map_or(&[][..], |loaded| &loaded.calibration.operating_points);
     proto::CheckStatus {
@@ -62,6 +67,6 @@ fn check_status(engine: &Engine, check: &dyn Check) -> proto::CheckStatus {
             .map_or_else(String::new, |loaded| loaded.calibration.default_operating_point.clone()),
         operating_points: points.iter().map(|point| convert::operating_point(point.into())).collect(),
         calibrated: loaded.is_some(),
-        decides_by_rule: check.decides_by_rule(),
+        decides_by_rule,
     }
 }

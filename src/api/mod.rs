@@ -10,6 +10,7 @@ mod estimate_age;
 mod get_status;
 pub mod listener;
 mod match_faces;
+mod newest;
 pub mod read_document;
 mod request;
 mod scan_mrz;
@@ -17,6 +18,7 @@ pub mod server;
 pub mod service;
 mod status;
 mod verify;
+mod verify_live;
 
 /// The generated messages and services of `proto/vouch/v1/vouch.proto`.
 pub mod proto {

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use super::convert;
+use super::newest::{Arrival, Newest};
 use super::proto::{self, ScanMrzEvent, ScanMrzRequest};
 use super::read_document::{field_message, mrz_message};
 use super::request::Call;
@@ -40,9 +40,6 @@ pub type ScanStream = Pin<Box<dyn Stream<Item = Result<ScanMrzEvent, Status>> + 
 
 /// Events that may wait for a slow caller; then no further frame is looked at.
 const WAITING_EVENTS: usize = 4;
-
-/// How often a session that waits for frames asks whether the daemon drains.
-const DRAIN_CHECK: Duration = Duration::from_millis(200);
 
 /// Longest time for which an overloaded daemon looks at no frame of a session.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
@@ -81,37 +78,36 @@ async fn scan(
     frames: Streaming<ScanMrzRequest>,
     events: &mpsc::Sender<Result<ScanMrzEvent, Status>>,
 ) -> Result<(), Error> {
-    let (newest, mut arrived) = watch::channel(None);
-    // On its own, so that frames replace each other whatever is waited for here; ended when this function ends.
-    let mut receiving = JoinSet::new();
-    receiving.spawn(receive(Arc::clone(&call.engine), frames, newest));
+    let engine = Arc::clone(&call.engine);
+    let mut indices = 0..;
+    let mut newest = Newest::of(&call.engine, frames, FIELD, move |ScanMrzRequest { frame }| {
+        let data = match usable(&engine, &frame) {
+            Ok(()) => Ok(frame),
+            Err(error) => Err(refused(error)?),
+        };
+        Ok(indices.next().map(|index| Frame { index, data }))
+    });
     let mut fusion = MrzFusion::new(call.today());
     let mut looked_at = 0;
     loop {
-        match tokio::time::timeout(DRAIN_CHECK, arrived.changed()).await {
-            Ok(Ok(())) => {}
+        match newest.wait().await? {
+            Arrival::Frame => {}
             // The last frame was looked at.
-            Ok(Err(_)) => {
-                let ended = receiving.join_next().await;
-                return ended.unwrap_or(Ok(Ok(()))).unwrap_or_else(|_| Err(Error::internal("receiving panicked")));
-            }
-            Err(_) if call.engine.admission.status().draining => {
-                return Err(Error::Unavailable { state: "draining", retry_after: Duration::from_secs(1) });
-            }
-            Err(_) => continue,
+            Arrival::Ended => return Ok(()),
+            Arrival::Nothing => continue,
         }
         // A place first: the frame that is the newest then is looked at.
-        let bytes = arrived.borrow().as_ref().map_or(0, Frame::bytes);
-        let place = match call.enter(bytes).await {
+        let place = match call.enter(newest.peek(Frame::bytes).unwrap_or(0)).await {
             Ok(place) => place,
             // What is known is not thrown away for a busy moment: the frame counts as replaced.
             Err(Error::Overloaded { retry_after }) if looked_at > 0 => {
+                newest.take();
                 tokio::time::sleep(retry_after.min(MAX_PAUSE)).await;
                 continue;
             }
             Err(error) => return Err(error),
         };
-        let Some(frame) = arrived.borrow_and_update().clone() else { continue };
+        let Some(frame) = newest.take() else { continue };
         let index = frame.index;
         looked_at += 1;
         let work = look(call, frame.data, place, fusion);
@@ -129,34 +125,6 @@ impl Frame {
     fn bytes(&self) -> u64 {
         self.data.as_ref().map_or(0, |data| data.len() as u64)
     }
-}
-
-/// Takes frames in until the caller sends no more.
-async fn receive(
-    engine: Arc<Engine>,
-    mut frames: Streaming<ScanMrzRequest>,
-    newest: watch::Sender<Option<Frame>>,
-) -> Result<(), Error> {
-    for index in 0.. {
-        let frame = match frames.message().await {
-            Ok(Some(request)) => request.frame,
-            Ok(None) => break,
-            Err(status) if status.code() == Code::OutOfRange => {
-                return Err(Error::invalid(FIELD, "MESSAGE_TOO_LARGE", status.message()));
-            }
-            Err(status) if matches!(status.code(), Code::Internal | Code::InvalidArgument) => {
-                return Err(Error::invalid(FIELD, "MESSAGE_MALFORMED", "a message of the stream cannot be read"));
-            }
-            // The caller has gone.
-            Err(_) => break,
-        };
-        let data = match usable(&engine, &frame) {
-            Ok(()) => Ok(frame),
-            Err(error) => Err(refused(error)?),
-        };
-        newest.send_replace(Some(Frame { index, data }));
-    }
-    Ok(())
 }
 
 fn usable(engine: &Engine, frame: &Bytes) -> Result<(), Error> {

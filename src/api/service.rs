@@ -9,11 +9,12 @@ use super::proto::verification_server::{Verification, VerificationServer};
 use super::proto::{
     CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, DetectFacesRequest, DetectFacesResponse,
     EstimateAgeRequest, EstimateAgeResponse, GetStatusRequest, GetStatusResponse, MatchFacesRequest,
-    MatchFacesResponse, ReadDocumentRequest, ReadDocumentResponse, ScanMrzRequest, VerifyRequest,
+    MatchFacesResponse, ReadDocumentRequest, ReadDocumentResponse, ScanMrzRequest, VerifyLiveRequest, VerifyRequest,
 };
 use super::request::Call;
 use super::scan_mrz::{ScanStream, scan_mrz};
 use super::verify::{EventStream, verify};
+use super::verify_live::{LiveStream, max_duration, verify_live};
 use super::{check_passive_liveness, detect_faces, estimate_age, get_status, match_faces, read_document};
 use crate::pipeline::Engine;
 
@@ -43,6 +44,7 @@ impl VerificationService {
 impl Verification for VerificationService {
     type VerifyStream = EventStream;
     type ScanMrzStream = ScanStream;
+    type VerifyLiveStream = LiveStream;
 
     async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<EventStream>, Status> {
         let (call, request) = self.call(request);
@@ -89,6 +91,16 @@ impl Verification for VerificationService {
     async fn scan_mrz(&self, request: Request<Streaming<ScanMrzRequest>>) -> Result<Response<ScanStream>, Status> {
         let (call, frames) = self.call(request);
         scan_mrz(call, frames).await.map(Response::new)
+    }
+
+    async fn verify_live(
+        &self,
+        request: Request<Streaming<VerifyLiveRequest>>,
+    ) -> Result<Response<LiveStream>, Status> {
+        let longest = max_duration(&self.engine);
+        let call = Call::new(&self.engine, request.metadata(), longest);
+        let messages = request.into_inner();
+        verify_live(call, messages).await.map(Response::new)
     }
 
     async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {

@@ -227,7 +227,7 @@ pub(crate) const PORTRAIT_DOUBTS: [&str; 3] =
 const SECOND_PORTRAIT_SHARE: f64 = 0.3;
 
 /// A further face is worth a warning if its area is at least this share of the main face's; smaller ones are people far behind.
-const FURTHER_FACE_SHARE: f64 = 0.1;
+pub(crate) const FURTHER_FACE_SHARE: f64 = 0.1;
 
 impl FacesInPicture {
     pub fn main(&self) -> Option<&Face> {
@@ -404,7 +404,7 @@ impl Finding {
     }
 
     /// Applies the operating point to the score. Without a calibration the score stands alone and the outcome stays inconclusive.
-    fn decide(mut self, score: f64, terms: &Terms<'_>) -> Self {
+    pub(crate) fn decide(mut self, score: f64, terms: &Terms<'_>) -> Self {
         self.score = Some(score);
         match (terms.calibration, terms.operating_point) {
             (Some(loaded), Some(point)) => {

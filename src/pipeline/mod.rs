@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod document;
+pub mod live;
 pub mod page;
 pub mod picture;
 pub mod source;
@@ -13,6 +14,8 @@ pub mod verify;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
 
 use admission::{Admission, AdmissionLimits};
 use document::{Document, Parts};
@@ -38,6 +41,9 @@ use crate::face::liveness::PassiveLiveness;
 use crate::imaging::pdf::PdfOptions;
 use crate::inference::RequestContext;
 use crate::inference::registry::{InferenceSettings, Registry, RegistryError};
+use crate::live::CHECK as LIVE_CHECK;
+use crate::live::intake::Bounds;
+use crate::live::terms::Terms;
 use crate::models;
 use crate::models::manifest::{Colour, Layout, Manifest, ManifestError, Role};
 
@@ -50,6 +56,9 @@ pub struct Engine {
     face_models: Arc<FaceModels>,
     document_readers: DocumentReaders,
     limits: MediaLimits,
+    pub live: LiveLimits,
+    /// Places for sessions of active liveness.
+    pub live_places: Arc<Semaphore>,
     pub started: Instant,
 }
 
@@ -59,6 +68,14 @@ pub struct MediaLimits {
     pub max_image_bytes: usize,
     /// Width × height.
     pub max_pixels: u64,
+}
+
+/// What sessions of active liveness may take.
+#[derive(Debug, Clone, Copy)]
+pub struct LiveLimits {
+    pub max_sessions: usize,
+    pub max_duration: Duration,
+    pub bounds: Bounds,
 }
 
 impl MediaLimits {
@@ -100,6 +117,8 @@ pub enum LoadError {
     Models(#[from] RegistryError),
     #[error(transparent)]
     Calibration(#[from] calibration::LoadError),
+    #[error("the calibration of {check}: {problems}")]
+    Terms { check: &'static str, problems: String },
     #[error("the manifest has no model for the role {}", .0.name())]
     RoleMissing(Role),
     #[error("the model for the role {} must take {} in the layout nchw (models/README.md)", .role.name(), .takes)]
@@ -110,7 +129,11 @@ impl LoadError {
     /// The exit code that this error ends the daemon with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Manifest(_) | Self::Calibration(_) | Self::RoleMissing(_) | Self::WrongInput { .. } => exit::CONFIG,
+            Self::Manifest(_)
+            | Self::Calibration(_)
+            | Self::Terms { .. }
+            | Self::RoleMissing(_)
+            | Self::WrongInput { .. } => exit::CONFIG,
             Self::Models(error) => error.exit_code(),
         }
     }
@@ -145,7 +168,12 @@ impl Engine {
             max_waiting: config.limits.max_waiting,
             max_waiting_bytes: config.limits.max_waiting_bytes,
         };
-        Self::new(registry, calibrations, limits, admission)
+        let live = LiveLimits {
+            max_sessions: config.live.max_sessions,
+            max_duration: Duration::from_secs(config.live.max_seconds),
+            bounds: Bounds { max_frames: config.live.max_frames, max_bytes: config.live.max_bytes },
+        };
+        Self::new(registry, calibrations, limits, live, admission)
     }
 
     /// Puts loaded parts together. A calibration that was measured with other models is left out, with a warning: its check then gives scores without decisions.
@@ -156,6 +184,7 @@ impl Engine {
         registry: Registry,
         calibrations: CalibrationSet,
         limits: MediaLimits,
+        live: LiveLimits,
         admission: AdmissionLimits,
     ) -> Result<Arc<Self>, LoadError> {
         let port = |role: Role| {
@@ -193,21 +222,30 @@ impl Engine {
         let loaded: BTreeMap<String, String> =
             registry.models().map(|model| (model.entry.role.name().to_owned(), model.entry.sha256.clone())).collect();
         let mut usable = BTreeMap::new();
-        for check in checks::ALL.iter().filter(|check| !check.decides_by_rule()) {
-            match calibrations.get(check.name()) {
+        let by_score = checks::ALL.iter().filter(|check| !check.decides_by_rule()).map(|check| check.name());
+        for check in by_score.chain([LIVE_CHECK]) {
+            match calibrations.get(check) {
                 None => {
-                    tracing::warn!(check = check.name(), "no calibration: the check gives scores without decisions")
+                    tracing::warn!(check, "no calibration: the check gives scores without decisions")
                 }
                 Some(calibration) => match calibration.calibration.matches_models(&loaded) {
                     Ok(()) => {
-                        usable.insert(check.name().to_owned(), calibration.clone());
+                        usable.insert(check.to_owned(), calibration.clone());
                     }
                     Err(mismatch) => tracing::warn!(
-                        check = check.name(),
+                        check,
                         reason = mismatch.to_string(),
                         "the calibration does not fit the models: the check gives scores without decisions"
                     ),
                 },
+            }
+        }
+        if let Some(loaded) = usable.get(LIVE_CHECK) {
+            for point in &loaded.calibration.operating_points {
+                Terms::from_point(point).map_err(|wrong| LoadError::Terms {
+                    check: LIVE_CHECK,
+                    problems: format!("operating point {}: {}", point.name, wrong.join(", ")),
+                })?;
             }
         }
         Ok(Arc::new(Self {
@@ -217,6 +255,8 @@ impl Engine {
             face_models,
             document_readers,
             limits,
+            live,
+            live_places: Arc::new(Semaphore::new(live.max_sessions)),
             started: Instant::now(),
         }))
     }
