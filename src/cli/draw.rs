@@ -1,15 +1,17 @@
 //! Draws on a copy of a picture what was found in it, so that a person can judge it by eye: faces with box, five landmarks, score and
-//! pose; documents with outline, zone, barcodes, fields and portrait.
+//! pose; documents with outline, zone, barcodes, fields and portrait; the frames of a live session with what was measured on them.
 //!
-//! Called by `faces` and `document`. Marks grow with the picture. Leaves out everything that drawing libraries do beyond boxes, dots and a few
-//! letters, which is why none is needed.
+//! Called by `faces`, `document` and `live`. Marks grow with the picture. Leaves out everything that drawing libraries do beyond boxes, dots and
+//! letters of one size, which is why none is needed.
 
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
 
 use super::connect::Failure;
-use crate::api::proto::{DetectFacesResponse, DocumentField, DocumentPage, Face, Point};
+use crate::api::proto::{
+    Box, DetectFacesResponse, DocumentField, DocumentPage, Face, LiveFeedback, LiveSignals, Point,
+};
 use crate::imaging::decode::{DecodeOptions, decode};
 use crate::imaging::pdf::{self, PdfOptions};
 
@@ -27,6 +29,24 @@ const ZONE: Rgb<u8> = OTHER;
 const BARCODE: Rgb<u8> = Rgb([60, 120, 255]);
 const FIELD: Rgb<u8> = Rgb([0, 200, 220]);
 const PORTRAIT: Rgb<u8> = Rgb([255, 0, 200]);
+
+/// What is drawn on a frame of a live session. The axes of the head are its right side in the picture, its top, and where the nose points.
+const MESH: Rgb<u8> = Rgb([0, 220, 255]);
+const AXES: [Rgb<u8>; 3] = [Rgb([255, 60, 60]), Rgb([60, 255, 60]), Rgb([90, 120, 255])];
+const NUMBERS: Rgb<u8> = Rgb([255, 255, 255]);
+const BAR_GROUND: Rgb<u8> = Rgb([70, 70, 70]);
+
+/// What is known about one frame of a live session.
+#[derive(Debug)]
+pub struct LiveMarks<'a> {
+    pub feedback: &'a LiveFeedback,
+    /// The instruction in words.
+    pub instruction: &'a str,
+    /// Such as `step 2 of 3`, or empty.
+    pub step: &'a str,
+    /// The last that was measured, on this frame or before.
+    pub live_probability: Option<f64>,
+}
 
 /// A picture as a person sees it, in whose pixels the daemon answers. `page` is that of a PDF file.
 ///
@@ -61,13 +81,107 @@ pub fn document<'a>(picture: &mut RgbImage, page: &DocumentPage, fields: impl It
         outline(picture, &barcode.quad, BARCODE, 2 * unit);
     }
     for face in page.portrait.iter().flat_map(|portrait| portrait.face.iter().chain(&portrait.further)) {
-        let bounds = face.r#box.unwrap_or_default();
-        let (right, bottom) = (bounds.x + bounds.width, bounds.y + bounds.height);
-        let corners = [[bounds.x, bounds.y], [right, bounds.y], [right, bottom], [bounds.x, bottom]];
-        outline(picture, &corners.map(|[x, y]| Point { x, y }), PORTRAIT, 2 * unit);
+        outline(picture, &corners(&face.r#box.unwrap_or_default()), PORTRAIT, 2 * unit);
     }
     outline(picture, page.mrz.as_ref().map_or(&[], |mrz| &mrz.quad), ZONE, 2 * unit);
     outline(picture, page.location.as_ref().map_or(&[], |location| &location.quad), OUTLINE, 3 * unit);
+}
+
+/// Draws what was measured on a frame of a live session: points, box and axes of the head; above, what the person was told; at the left the numbers,
+/// with those relative to the neutral face once it is known; below, two bars: the whole session, and under it the present step.
+pub fn live(picture: &mut RgbImage, marks: &LiveMarks) {
+    let unit = unit(picture);
+    let size = text_size(picture, marks.instruction.chars().count());
+    let colour = if marks.feedback.instruction.starts_with("NOW_") { MAIN } else { OTHER };
+    let mut lines = Vec::new();
+    if let Some(signals) = &marks.feedback.signals {
+        for point in &signals.landmarks {
+            disc(picture, pixel(point.x), pixel(point.y), unit, MESH);
+        }
+        if let Some(bounds) = &signals.r#box {
+            outline(picture, &corners(bounds), colour, 2 * unit);
+            let middle = [bounds.x + bounds.width / 2.0, bounds.y + bounds.height / 2.0];
+            for (direction, colour) in head_axes(signals).into_iter().zip(AXES) {
+                let [x, y] = direction.map(|part| part * bounds.width * 0.35);
+                let [from, to] = [middle, [middle[0] + x, middle[1] + y]].map(|[x, y]| Point { x, y });
+                outline(picture, &[from, to], colour, 3 * unit);
+            }
+        }
+        lines = live_numbers(signals);
+    }
+    lines.extend(marks.live_probability.map(|probability| format!("live {probability:.2}")));
+    lines.push(format!("frame {}", marks.feedback.frame));
+    write_text(picture, 0, 0, marks.instruction, size, colour);
+    if !marks.step.is_empty() {
+        write_text(picture, 0, 9 * size, marks.step, size, NUMBERS);
+    }
+    for (row, text) in (0_i64..).zip(&lines) {
+        write_text(picture, 0, 20 * size + row * 9 * size, text, size, NUMBERS);
+    }
+    let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
+    for (row, share) in [(2, marks.feedback.progress), (1, marks.feedback.step_progress)] {
+        let top = height - row * 6 * unit;
+        fill(picture, [0, top, width, top + 5 * unit], BAR_GROUND);
+        let colour = if row == 2 { MAIN } else { OTHER };
+        fill(picture, [0, top, pixel(share.clamp(0.0, 1.0) * width as f64), top + 5 * unit], colour);
+    }
+}
+
+/// Writes lines into the middle of a frame: how the session ended.
+pub fn live_outcome(picture: &mut RgbImage, lines: &[String]) {
+    let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+    let size = text_size(picture, longest);
+    let rows = i64::try_from(lines.len()).unwrap_or(0);
+    let top = (i64::from(picture.height()) - rows * 9 * size) / 2;
+    let left = (i64::from(picture.width()) - (longest as i64 * 6 + 1) * size) / 2;
+    for (row, text) in (0_i64..).zip(lines) {
+        let colour = match (row, text.as_str()) {
+            (0, "PASS") => MAIN,
+            (0, _) => OTHER,
+            _ => NUMBERS,
+        };
+        write_text(picture, left.max(0), top.max(0) + row * 9 * size, text, size, colour);
+    }
+}
+
+fn live_numbers(signals: &LiveSignals) -> Vec<String> {
+    let mut lines = if signals.neutral_known {
+        vec![
+            format!("yaw {:.0} {:+.0}", signals.yaw_deg, signals.yaw_from_neutral_deg),
+            format!("pitch {:.0} {:+.0}", signals.pitch_deg, signals.pitch_from_neutral_deg),
+        ]
+    } else {
+        vec![format!("yaw {:.0}", signals.yaw_deg), format!("pitch {:.0}", signals.pitch_deg)]
+    };
+    lines.push(format!("roll {:.0}", signals.roll_deg));
+    if signals.neutral_known {
+        lines.push(format!("eyes {:.2}", signals.eyes));
+    }
+    lines.push(format!("mouth {:.2}", signals.mouth));
+    if signals.neutral_known {
+        lines.push(format!("smile {:+.2}", signals.smile));
+        lines.push(format!("size {:.2}", signals.size));
+    }
+    lines.push(format!("face {:.2}", signals.face_presence));
+    lines
+}
+
+/// The axes of the head as they appear in the picture, each of length 1 in space: to its right side in the picture, to its top, and ahead.
+fn head_axes(signals: &LiveSignals) -> [[f64; 2]; 3] {
+    let [yaw, pitch, roll] = [signals.yaw_deg, signals.pitch_deg, signals.roll_deg].map(f64::to_radians);
+    let axes = [[yaw.cos(), yaw.sin() * pitch.sin()], [0.0, -pitch.cos()], [yaw.sin(), -yaw.cos() * pitch.sin()]];
+    axes.map(|[x, y]| [x * roll.cos() - y * roll.sin(), x * roll.sin() + y * roll.cos()])
+}
+
+/// The size in which so many letters go into the width of a picture.
+fn text_size(picture: &RgbImage, letters: usize) -> i64 {
+    let dots = letters as i64 * 6 + 1;
+    (i64::from(picture.width()) / dots).clamp(1, 2 * unit(picture))
+}
+
+fn corners(bounds: &Box) -> [Point; 4] {
+    let (right, bottom) = (bounds.x + bounds.width, bounds.y + bounds.height);
+    [[bounds.x, bounds.y], [right, bounds.y], [right, bottom], [bounds.x, bottom]].map(|[x, y]| Point { x, y })
 }
 
 /// Draws the closed line through the corners.
@@ -183,8 +297,8 @@ fn write_text(picture: &mut RgbImage, x: i64, y: i64, text: &str, size: i64, col
     }
 }
 
-/// A 5×7 dot font, drawn for this file: seven rows from the top, the highest of five bits is the leftmost dot. Only what the
-/// labels need; anything else is a blank.
+/// A 5×7 dot font, drawn for this file: seven rows from the top, the highest of five bits is the leftmost dot. Letters, digits and
+/// the signs of labels; anything else is a blank.
 fn glyph(character: char) -> [u8; 7] {
     match character {
         '0' => [0x0e, 0x11, 0x13, 0x15, 0x19, 0x11, 0x0e],
@@ -199,18 +313,61 @@ fn glyph(character: char) -> [u8; 7] {
         '9' => [0x0e, 0x11, 0x11, 0x0f, 0x01, 0x02, 0x0c],
         '.' => [0x00, 0x00, 0x00, 0x00, 0x00, 0x0c, 0x0c],
         '-' => [0x00, 0x00, 0x00, 0x1f, 0x00, 0x00, 0x00],
+        '+' => [0x00, 0x04, 0x04, 0x1f, 0x04, 0x04, 0x00],
         '#' => [0x0a, 0x0a, 0x1f, 0x0a, 0x1f, 0x0a, 0x0a],
+        '_' => [0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x1f],
         'a' => [0x00, 0x00, 0x0e, 0x01, 0x0f, 0x11, 0x0f],
+        'b' => [0x10, 0x10, 0x16, 0x19, 0x11, 0x11, 0x1e],
         'c' => [0x00, 0x00, 0x0e, 0x10, 0x10, 0x11, 0x0e],
+        'd' => [0x01, 0x01, 0x0d, 0x13, 0x11, 0x11, 0x0f],
+        'e' => [0x00, 0x00, 0x0e, 0x11, 0x1f, 0x10, 0x0e],
+        'f' => [0x06, 0x09, 0x08, 0x1c, 0x08, 0x08, 0x08],
+        'g' => [0x00, 0x00, 0x0f, 0x11, 0x0f, 0x01, 0x0e],
         'h' => [0x10, 0x10, 0x16, 0x19, 0x11, 0x11, 0x11],
         'i' => [0x04, 0x00, 0x0c, 0x04, 0x04, 0x04, 0x0e],
+        'j' => [0x02, 0x00, 0x06, 0x02, 0x02, 0x12, 0x0c],
+        'k' => [0x10, 0x10, 0x12, 0x14, 0x18, 0x14, 0x12],
         'l' => [0x0c, 0x04, 0x04, 0x04, 0x04, 0x04, 0x0e],
+        'm' => [0x00, 0x00, 0x1a, 0x15, 0x15, 0x11, 0x11],
+        'n' => [0x00, 0x00, 0x16, 0x19, 0x11, 0x11, 0x11],
         'o' => [0x00, 0x00, 0x0e, 0x11, 0x11, 0x11, 0x0e],
         'p' => [0x00, 0x00, 0x1e, 0x11, 0x1e, 0x10, 0x10],
+        'q' => [0x00, 0x00, 0x0f, 0x11, 0x0f, 0x01, 0x01],
         'r' => [0x00, 0x00, 0x16, 0x19, 0x10, 0x10, 0x10],
+        's' => [0x00, 0x00, 0x0e, 0x10, 0x0e, 0x01, 0x1e],
         't' => [0x08, 0x08, 0x1c, 0x08, 0x08, 0x09, 0x06],
+        'u' => [0x00, 0x00, 0x11, 0x11, 0x11, 0x13, 0x0d],
+        'v' => [0x00, 0x00, 0x11, 0x11, 0x11, 0x0a, 0x04],
         'w' => [0x00, 0x00, 0x11, 0x11, 0x15, 0x15, 0x0a],
+        'x' => [0x00, 0x00, 0x11, 0x0a, 0x04, 0x0a, 0x11],
         'y' => [0x00, 0x00, 0x11, 0x11, 0x0f, 0x01, 0x0e],
+        'z' => [0x00, 0x00, 0x1f, 0x02, 0x04, 0x08, 0x1f],
+        'A' => [0x0e, 0x11, 0x11, 0x11, 0x1f, 0x11, 0x11],
+        'B' => [0x1e, 0x11, 0x11, 0x1e, 0x11, 0x11, 0x1e],
+        'C' => [0x0e, 0x11, 0x10, 0x10, 0x10, 0x11, 0x0e],
+        'D' => [0x1c, 0x12, 0x11, 0x11, 0x11, 0x12, 0x1c],
+        'E' => [0x1f, 0x10, 0x10, 0x1e, 0x10, 0x10, 0x1f],
+        'F' => [0x1f, 0x10, 0x10, 0x1e, 0x10, 0x10, 0x10],
+        'G' => [0x0e, 0x11, 0x10, 0x17, 0x11, 0x11, 0x0f],
+        'H' => [0x11, 0x11, 0x11, 0x1f, 0x11, 0x11, 0x11],
+        'I' => [0x0e, 0x04, 0x04, 0x04, 0x04, 0x04, 0x0e],
+        'J' => [0x07, 0x02, 0x02, 0x02, 0x02, 0x12, 0x0c],
+        'K' => [0x11, 0x12, 0x14, 0x18, 0x14, 0x12, 0x11],
+        'L' => [0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x1f],
+        'M' => [0x11, 0x1b, 0x15, 0x15, 0x11, 0x11, 0x11],
+        'N' => [0x11, 0x11, 0x19, 0x15, 0x13, 0x11, 0x11],
+        'O' => [0x0e, 0x11, 0x11, 0x11, 0x11, 0x11, 0x0e],
+        'P' => [0x1e, 0x11, 0x11, 0x1e, 0x10, 0x10, 0x10],
+        'Q' => [0x0e, 0x11, 0x11, 0x11, 0x15, 0x12, 0x0d],
+        'R' => [0x1e, 0x11, 0x11, 0x1e, 0x14, 0x12, 0x11],
+        'S' => [0x0f, 0x10, 0x10, 0x0e, 0x01, 0x01, 0x1e],
+        'T' => [0x1f, 0x04, 0x04, 0x04, 0x04, 0x04, 0x04],
+        'U' => [0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x0e],
+        'V' => [0x11, 0x11, 0x11, 0x11, 0x11, 0x0a, 0x04],
+        'W' => [0x11, 0x11, 0x11, 0x15, 0x15, 0x15, 0x0a],
+        'X' => [0x11, 0x11, 0x0a, 0x04, 0x0a, 0x11, 0x11],
+        'Y' => [0x11, 0x11, 0x11, 0x0a, 0x04, 0x04, 0x04],
+        'Z' => [0x1f, 0x01, 0x02, 0x04, 0x08, 0x10, 0x1f],
         _ => [0; 7],
     }
 }
@@ -218,7 +375,7 @@ fn glyph(character: char) -> [u8; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::proto::{Box, FaceQuality, Point};
+    use crate::api::proto::FaceQuality;
 
     fn face(x: f64, y: f64) -> Face {
         Face {
@@ -264,8 +421,46 @@ mod tests {
 
     #[test]
     fn every_character_of_a_label_can_be_drawn() {
-        for character in "#0123456789.-yawpitchroll".chars() {
+        for character in ('a'..='z').chain('A'..='Z').chain('0'..='9').chain("#.-+_".chars()) {
             assert_ne!(glyph(character), [0; 7], "{character}");
         }
+    }
+
+    fn near([a, b]: [f64; 2], [c, d]: [f64; 2]) -> bool {
+        (a - c).abs() < 1e-9 && (b - d).abs() < 1e-9
+    }
+
+    #[test]
+    fn axes_of_the_head_follow_the_signs_of_the_contract() {
+        let axes = |yaw_deg, pitch_deg, roll_deg| {
+            head_axes(&LiveSignals { yaw_deg, pitch_deg, roll_deg, ..LiveSignals::default() })
+        };
+        let [right, up, nose] = axes(0.0, 0.0, 0.0);
+        assert!(near(right, [1.0, 0.0]) && near(up, [0.0, -1.0]) && near(nose, [0.0, 0.0]));
+        assert!(axes(30.0, 0.0, 0.0)[2][0] > 0.4, "turned to the right side of the picture");
+        assert!(axes(0.0, 30.0, 0.0)[2][1] < -0.4, "looks up");
+        assert!(axes(0.0, 0.0, 30.0)[1][0] > 0.4, "leans to the right side of the picture");
+    }
+
+    #[test]
+    fn a_live_frame_shows_points_and_progress_and_takes_odd_values() {
+        let mut picture = RgbImage::new(320, 240);
+        let signals = LiveSignals {
+            r#box: Some(Box { x: 100.0, y: 80.0, width: 100.0, height: 100.0 }),
+            landmarks: vec![Point { x: 190.0, y: 100.0 }, Point { x: f64::NAN, y: -1e300 }],
+            yaw_deg: f64::NAN,
+            ..LiveSignals::default()
+        };
+        let feedback =
+            LiveFeedback { progress: 0.5, step_progress: f64::NAN, signals: Some(signals), ..LiveFeedback::default() };
+        let marks =
+            LiveMarks { feedback: &feedback, instruction: "look up", step: "step 1 of 3", live_probability: Some(0.5) };
+        live(&mut picture, &marks);
+        assert_eq!(picture[(190, 100)], MESH);
+        assert_eq!(picture[(150, 80)], OTHER, "box");
+        assert_eq!((picture[(100, 230)], picture[(200, 230)]), (MAIN, BAR_GROUND), "half of the session");
+        assert_eq!(picture[(0, 236)], BAR_GROUND, "nothing of the step");
+        live_outcome(&mut picture, &["INCONCLUSIVE".into(), "A_REASON_THAT_IS_TOO_LONG_FOR_ITS_LINE".repeat(2)]);
+        live_outcome(&mut RgbImage::new(1, 1), &[]);
     }
 }

@@ -9,6 +9,7 @@ pub mod connect;
 pub mod document;
 pub mod draw;
 pub mod faces;
+pub mod live;
 pub mod models;
 pub mod reading;
 pub mod report;
@@ -67,6 +68,9 @@ enum Command {
     /// Tell from one picture whether a live person is in front of the camera
     #[command(after_help = EXIT_CODES)]
     Liveness(verify::LivenessArgs),
+    /// Hold a session of active liveness with the frames of a video, a folder or a camera: the person does what is asked
+    #[command(after_help = EXIT_CODES, mut_arg("timeout", |timeout| timeout.default_value(live::DEFAULT_TIMEOUT)))]
+    Live(live::LiveArgs),
     /// Estimate the age of the person in a picture
     #[command(after_help = EXIT_CODES)]
     Age(verify::AgeArgs),
@@ -112,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => block_on(verify::verify(&args, &target(args.call.timeout))),
         Command::Match(args) => block_on(verify::match_faces(&args, &target(args.call.timeout))),
         Command::Liveness(args) => block_on(verify::liveness(&args, &target(args.call.timeout))),
+        Command::Live(args) => block_on(live::live(&args, &target(args.call.timeout))),
         Command::Age(args) => block_on(verify::age(&args, &target(args.call.timeout))),
         Command::Faces(args) => block_on(faces::run(&args, &target(args.call.timeout))),
         Command::Document(args) => block_on(document::document(&args, &target(args.call.timeout))),
