@@ -4,6 +4,7 @@
 //! `cargo bench --bench live -- events LABELS`          recall and false alarms of each action over labelled clips (needs ffmpeg)
 //! `cargo bench --bench live -- motion LABELS`          how fast faces move and how alike frames are in them: what limits must leave room for
 //! `cargo bench --bench live -- sessions LABELS`        rehearsals of challenges fitted to the clips
+//! `cargo bench --bench live -- trace FOLDER`           what is measured on each frame of a folder of pictures
 //! `cargo bench --bench live -- replay FOLDER...`       folders of frames held against a challenge of one smile, for their passive liveness
 //!
 //! LABELS is a JSON file `{"videos": [{"file", "fps", "live", "events": [[name, first, last]...]}]}` beside its clips; turns are named by the side of the picture.
@@ -29,18 +30,19 @@ use vouch::face::landmarks::{FaceLandmarks, Mesh, Region};
 use vouch::face::liveness::PassiveLiveness;
 use vouch::imaging::Image;
 use vouch::imaging::decode::{DecodeOptions, decode};
+use vouch::imaging::tensor::to_tensor;
 use vouch::imaging::warp::Sampling;
 use vouch::inference::RequestContext;
 use vouch::live::actions::{Eyes, level};
 use vouch::live::neutral::Neutral;
 use vouch::live::session::{Policy, Rehearsal};
 use vouch::live::signals::{Relative, Signals, median};
-use vouch::live::solid::Change;
+use vouch::live::solid::{Change, parallax_share};
 use vouch::live::terms::Terms;
 use vouch::live::{Action, CHECK, Mirroring};
 use vouch::models::manifest::Role;
 use vouch::pipeline::Engine;
-use vouch::pipeline::live::{Frame, LiveSession, Looked, outcome};
+use vouch::pipeline::live::{Frame, LiveSession, Looked, outcome, relief};
 
 #[derive(Deserialize)]
 struct Labels {
@@ -62,6 +64,7 @@ fn main() -> anyhow::Result<()> {
         ["events", labels] => events(Path::new(labels)),
         ["motion", labels] => motion(Path::new(labels)),
         ["sessions", labels] => sessions(Path::new(labels)),
+        ["trace", folder] => trace(Path::new(folder)),
         ["replay", folders @ ..] => replay(folders),
         _ => anyhow::bail!("see the head of benches/live.rs"),
     }
@@ -296,21 +299,24 @@ fn events(labels: &Path) -> anyhow::Result<()> {
 fn motion(labels: &Path) -> anyhow::Result<()> {
     let models = Models::load()?;
     println!(
-        "clip: fastest turn (degrees/s), fastest shift (eye spans/s), medians of three frames; least correlation of consecutive faces; \
+        "clip: fastest turn (degrees/s; at twice the speed), fastest shift (eye spans/s), over a tenth of a second; least correlation of consecutive faces; \
               frames whose shape changes, least plane/body ratio and 5 % quantile, largest body residual"
     );
     for (path, video) in clips(labels)? {
         let files = frames(&path)?;
         let meshes = models.meshes(&files)?;
         let signals: Vec<Option<Signals>> = meshes.iter().map(|mesh| mesh.as_ref().map(Signals::of)).collect();
-        let (mut turns, mut shifts) = (Vec::new(), Vec::new());
-        for pair in signals.windows(2) {
-            let [Some(a), Some(b)] = pair else { continue };
-            turns.push((b.yaw_deg - a.yaw_deg).hypot(b.pitch_deg - a.pitch_deg) * video.fps);
-            let shift = (b.centre[0] - a.centre[0]).hypot(b.centre[1] - a.centre[1]);
-            shifts.push(shift / a.span_px * video.fps);
-        }
-        let fastest = |speeds: &[f64]| speeds.windows(3).map(|window| median(&mut window.to_vec())).fold(0.0, f64::max);
+        // Every `times`-th frame at the distance of the camera's: so many times as fast.
+        let fastest = |times: usize, of: &dyn Fn(&Signals, &Signals) -> f64| {
+            let kept: Vec<&Option<Signals>> = signals.iter().step_by(times).collect();
+            let pairs = kept.windows(2).filter_map(|pair| Some((pair[0].as_ref()?, pair[1].as_ref()?)));
+            let speeds: Vec<f64> = pairs.map(|(a, b)| of(a, b) * video.fps).collect();
+            // About what `live::motion` takes: the mean of a tenth of a second.
+            let steps = ((video.fps / 10.0).round() as usize).max(1);
+            speeds.windows(steps).map(|window| window.iter().sum::<f64>() / steps as f64).fold(0.0, f64::max)
+        };
+        let turn = |a: &Signals, b: &Signals| (b.yaw_deg - a.yaw_deg).hypot(b.pitch_deg - a.pitch_deg);
+        let shift = |a: &Signals, b: &Signals| (b.centre[0] - a.centre[0]).hypot(b.centre[1] - a.centre[1]) / a.span_px;
         let mut thumbs = Vec::new();
         for (file, mesh) in files.iter().zip(&meshes) {
             let Some(mesh) = mesh else { continue };
@@ -328,10 +334,11 @@ fn motion(labels: &Path) -> anyhow::Result<()> {
         let mut ratios: Vec<f64> = shaped.iter().map(|change| change.ratio()).collect();
         ratios.sort_by(f64::total_cmp);
         println!(
-            "{}: {:.0} {:.1}; {least:.2}; {} {:.2} {:.2} {:.3}",
+            "{}: {:.0} ({:.0}) {:.1}; {least:.2}; {} {:.2} {:.2} {:.3}",
             video.file,
-            fastest(&turns),
-            fastest(&shifts),
+            fastest(1, &turn),
+            fastest(2, &turn),
+            fastest(1, &shift),
             shaped.len(),
             ratios.first().copied().unwrap_or(f64::NAN),
             ratios.get(ratios.len() / 20).copied().unwrap_or(f64::NAN),
@@ -432,6 +439,51 @@ fn sessions(labels: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The files of a folder by name.
+fn files_of(folder: &Path) -> anyhow::Result<Vec<Bytes>> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<_>>()?;
+    paths.sort();
+    paths.iter().map(|path| Ok(std::fs::read(path)?.into())).collect()
+}
+
+fn trace(folder: &Path) -> anyhow::Result<()> {
+    let models = Models::load()?;
+    let files = files_of(folder)?;
+    let meshes = models.meshes(&files)?;
+    let Some((known_at, relative)) = relatives(&meshes, 30.0) else { anyhow::bail!("never at rest") };
+    let neutral = meshes[known_at].as_ref().context("no face")?;
+    let relief = |frame: usize, mesh: &Mesh| {
+        let image = decode(&files[frame], &DecodeOptions::default()).ok()?.image;
+        Some((relief(&image, mesh, &mesh.region())?, f64::from(image.width.max(image.height))))
+    };
+    let far = relief(known_at, neutral).context("no relief")?.0;
+    println!("frame    yaw  pitch   eyes  mouth  smile   lift   size  shape  ratio   body parallax");
+    for (frame, (mesh, now)) in meshes.iter().zip(&relative).enumerate() {
+        let (Some(mesh), Some(now)) = (mesh, now) else {
+            println!("{frame:>5} no face");
+            continue;
+        };
+        let change = Change::between(neutral, mesh);
+        let share = relief(frame, mesh).and_then(|(near, side)| parallax_share(&far, &near, side));
+        println!(
+            "{frame:>5} {:>6.1} {:>6.1} {:>6.2} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.2} {:>6.3} {:>8}",
+            now.yaw_deg,
+            now.pitch_deg,
+            now.eyes,
+            now.mouth,
+            now.smile_width,
+            now.smile_lift,
+            now.size,
+            change.shape,
+            change.ratio(),
+            change.body,
+            share.map_or("-".into(), |share| format!("{share:.2}")),
+        );
+    }
+    Ok(())
+}
+
 fn replay(folders: &[&str]) -> anyhow::Result<()> {
     let engine = engine()?;
     for folder in folders {
@@ -494,10 +546,15 @@ fn stages() -> anyhow::Result<()> {
     let crop = |sampling| drop(align::upright_square(&frame, &region, 192, sampling));
     time("crop for the mesh", &mut || crop(Sampling::Bilinear));
     time("the same by areas", &mut || crop(Sampling::Area));
-    time("mesh, crop included", &mut || drop(models.landmarks.mesh(&frame, &region, context)));
-    time("signals", &mut || drop(std::hint::black_box(Signals::of(&mesh))));
-    time("plane or head", &mut || drop(std::hint::black_box(Change::between(&mesh, &turned))));
-    time("small picture of the face", &mut || drop(vouch::pipeline::live::thumb(&frame, &region)));
+    let port = models::port(&models._registry, Role::FaceLandmarks)?;
+    let cut = align::upright_square(&frame, &region, 192, Sampling::Bilinear).0;
+    let tensor = to_tensor(&cut, &port.input);
+    time("its tensor", &mut || drop(to_tensor(&cut, &port.input)));
+    time("the model alone", &mut || drop(port.model.run(tensor.clone(), context)));
+    time("mesh, all of it", &mut || drop(models.landmarks.mesh(&frame, &region, context)));
+    time("signals", &mut || _ = std::hint::black_box(Signals::of(&mesh)));
+    time("plane or head", &mut || _ = std::hint::black_box(Change::between(&mesh, &turned)));
+    time("small picture of the face", &mut || _ = std::hint::black_box(vouch::pipeline::live::thumb(&frame, &region)));
     time("passive liveness", &mut || drop(models.liveness.score(&frame, &face.bounds, context)));
     time("embedding", &mut || drop(models.embedder.embed(&frame, face, context)));
 

@@ -427,8 +427,8 @@ async fn look(
 fn wanted(engine: &Engine, policy: proto::LivePolicy) -> Result<Wanted, Error> {
     let invalid = |field: &str, reason: String| Error::invalid(format!("policy.{field}"), "POLICY_INVALID", reason);
     let mut actions = Vec::new();
-    for action in policy.actions() {
-        let action = action_of(action).ok_or_else(|| invalid("actions", "an action is not known".into()))?;
+    for &action in &policy.actions {
+        let action = known_action(action).ok_or_else(|| invalid("actions", "an action is not known".into()))?;
         if actions.contains(&action) {
             return Err(invalid("actions", format!("{} is named twice", action.as_str())));
         }
@@ -450,13 +450,16 @@ fn wanted(engine: &Engine, policy: proto::LivePolicy) -> Result<Wanted, Error> {
     if !(MIN_SESSION..=longest).contains(&session) {
         return Err(invalid("session_time", format!("must be 5 to {} seconds", longest.as_secs())));
     }
-    let mirroring = match policy.frames_are() {
+    let Ok(frames_are) = proto::LiveMirroring::try_from(policy.frames_are) else {
+        return Err(invalid("frames_are", "is not known".into()));
+    };
+    let mirroring = match frames_are {
         proto::LiveMirroring::Unspecified | proto::LiveMirroring::NotMirrored => Mirroring::NotMirrored,
         proto::LiveMirroring::Mirrored => Mirroring::Mirrored,
         proto::LiveMirroring::Unknown => Mirroring::Unknown,
     };
     let rehearsal = policy.rehearsal.as_ref().map(|rehearsal| {
-        let steps: Option<Vec<Action>> = rehearsal.steps().map(action_of).collect();
+        let steps: Option<Vec<Action>> = rehearsal.steps.iter().map(|&step| known_action(step)).collect();
         match steps {
             Some(steps) if steps.len() <= MAX_STEPS => {
                 Ok(Rehearsal { steps, any_reaction_time: rehearsal.any_reaction_time })
@@ -521,6 +524,10 @@ fn session_id() -> Result<String, Error> {
 }
 
 // ---------------------------------------------------------------- to and from messages
+
+fn known_action(action: i32) -> Option<Action> {
+    proto::LiveAction::try_from(action).ok().and_then(action_of)
+}
 
 fn action_of(action: proto::LiveAction) -> Option<Action> {
     Some(match action {

@@ -16,8 +16,8 @@ use crate::inference::RequestContext;
 /// The crop's side in sides of the detector's box, or of the box around the mesh, as MediaPipe's graph has it.
 const CROP_SCALE: f64 = 1.5;
 
-/// Up to this reduction single bilinear readings skip hardly a pixel, as MediaPipe itself reads its crops.
-const MAX_COARSE_REDUCTION: f64 = 2.0;
+/// Up to this reduction single bilinear readings are good enough, as MediaPipe itself reads its crops at any.
+const MAX_COARSE_REDUCTION: f64 = 3.0;
 
 /// Points of the mesh.
 pub const POINTS: usize = 468;

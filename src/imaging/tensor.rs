@@ -25,9 +25,11 @@ pub fn to_tensor(image: &Image, spec: &InputSpec) -> Tensor {
     let mut data = Vec::with_capacity(width * height * 3);
     match spec.layout {
         Layout::Nhwc => {
-            data.extend(
-                image.rgb.chunks_exact(3).flat_map(|pixel| [value(pixel, 0), value(pixel, 1), value(pixel, 2)]),
-            );
+            // Pixel by pixel into place: an iterator over three values each does not know its length, and checks for room at every one.
+            data.resize(width * height * 3, 0.0);
+            for (target, pixel) in data.as_chunks_mut::<3>().0.iter_mut().zip(image.rgb.as_chunks::<3>().0) {
+                *target = [value(pixel, 0), value(pixel, 1), value(pixel, 2)];
+            }
             Tensor { shape: vec![height, width, 3], data }
         }
         Layout::Nchw => {

@@ -31,8 +31,11 @@ const DIMENSIONS: usize = 9;
 /// A stretch has motion if it varies by this many times the noise, squared. Without motion any two are alike.
 const MOTION: f64 = 30.0;
 
-/// Steps from frame to frame whose median is a speed: the slip of one frame makes two fast steps.
-const SPEEDS: usize = 5;
+/// Speeds are taken over this time, in milliseconds, between medians of three frames: the slip of one frame is no motion.
+const SPEED_MS: f64 = 100.0;
+
+/// Frames that are kept for it: enough for a second at 30 a second, and more than [`SPEED_MS`] at any rate that is of use.
+const RECENT: usize = 30;
 
 /// The motion of one face.
 #[derive(Debug, Default)]
@@ -77,24 +80,28 @@ impl Motion {
         if self.is_looped(terms) { Err(Reason::FramesLooped) } else { Ok(()) }
     }
 
-    /// Speed over the last frames.
+    /// Speed over the last [`SPEED_MS`].
     fn is_too_fast(&mut self, at_ms: f64, signals: &Signals, terms: &Terms) -> bool {
         self.recent.push_back((at_ms, *signals));
-        if self.recent.len() > SPEEDS + 1 {
+        if self.recent.len() > RECENT {
             self.recent.pop_front();
         }
-        if self.recent.len() <= SPEEDS {
+        let recent = self.recent.make_contiguous();
+        // The middle frame of each three, with the median of the three.
+        let smooth = |middle: usize| {
+            let three: Vec<Signals> = recent[middle - 1..=middle + 1].iter().map(|(_, signals)| *signals).collect();
+            (recent[middle].0, Signals::combined(&three, median))
+        };
+        if recent.len() < 4 {
             return false;
         }
-        let pairs = || self.recent.iter().zip(self.recent.iter().skip(1));
-        let speed = |of: &dyn Fn(&Signals, &Signals) -> f64| {
-            let mut speeds: Vec<f64> = pairs().map(|((a_ms, a), (b_ms, b))| of(a, b) / (b_ms - a_ms) * 1e3).collect();
-            median(&mut speeds)
-        };
-        let turn = speed(&|a, b| (b.yaw_deg - a.yaw_deg).hypot(b.pitch_deg - a.pitch_deg));
-        let shift = speed(&|a, b| {
-            (b.centre[0] - a.centre[0]).hypot(b.centre[1] - a.centre[1]) / a.span_px.max(f64::MIN_POSITIVE)
-        });
+        let (now_ms, now) = smooth(recent.len() - 2);
+        let before = (1..recent.len() - 2).rev().find(|&middle| now_ms - recent[middle].0 >= SPEED_MS);
+        let Some((before_ms, before)) = before.map(smooth) else { return false };
+        let seconds = (now_ms - before_ms) / 1e3;
+        let turn = (now.yaw_deg - before.yaw_deg).hypot(now.pitch_deg - before.pitch_deg) / seconds;
+        let moved = (now.centre[0] - before.centre[0]).hypot(now.centre[1] - before.centre[1]);
+        let shift = moved / before.span_px.max(f64::MIN_POSITIVE) / seconds;
         turn > terms.head_speed_max || shift > terms.shift_speed_max
     }
 

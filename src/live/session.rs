@@ -13,7 +13,7 @@ use super::challenge::{Challenge, Chance};
 use super::motion::{Motion, Thumb};
 use super::neutral::Neutral;
 use super::signals::{Relative, Signals, median};
-use super::solid::{Change, Solidity, parallax_share};
+use super::solid::{Change, Relief, Solidity, parallax_share};
 use super::terms::Terms;
 use super::{Action, Mirroring, Reason, Side};
 use crate::face::embed::Embedding;
@@ -100,6 +100,7 @@ pub struct FaceSeen {
     /// What was wanted, see [`Session::wants`].
     pub sample: Option<Sample>,
     pub embedding: Option<Embedding>,
+    pub relief: Option<Relief>,
 }
 
 /// A closer look at a face at rest.
@@ -118,6 +119,7 @@ pub struct Sample {
 pub struct Wants {
     pub sample: bool,
     pub embedding: bool,
+    pub relief: bool,
 }
 
 /// What to tell the person.
@@ -239,6 +241,8 @@ pub struct Session {
     neutral: Neutral,
     /// The neutral face with its mesh.
     known: Option<(Signals, Mesh)>,
+    /// The face at rest, for the perspective of an approach.
+    relief: Option<Relief>,
     recent: VecDeque<Signals>,
     eyes: Eyes,
     motion: Motion,
@@ -267,6 +271,7 @@ impl Session {
             stage: Stage::Settling { since_ms: 0.0 },
             neutral: Neutral::default(),
             known: None,
+            relief: None,
             recent: VecDeque::new(),
             eyes: Eyes::default(),
             motion: Motion::default(),
@@ -290,28 +295,27 @@ impl Session {
         self.challenge.steps()
     }
 
-    pub fn has_ended(&self) -> bool {
-        matches!(self.stage, Stage::Ended)
-    }
-
     /// What a frame with this face should be looked at for, so that models run only where their answer is used.
     pub fn wants(&self, at_ms: f64, signals: &Signals, crop_scale: f64) -> Wants {
         let is_due = self.sampled_ms.is_none_or(|last| at_ms - last >= SAMPLE_MS);
-        let (is_resting, is_halfway) = match (&self.known, &self.stage) {
-            (None, _) => (self.is_straight(signals), false),
-            (Some((neutral, _)), stage) => {
+        let (mut is_halfway, mut is_near) = (false, false);
+        let is_resting = match &self.known {
+            None => self.is_straight(signals),
+            Some((neutral, _)) => {
                 let now = Relative::to(signals, neutral);
-                let halfway = match stage {
+                if let Stage::Watching(watch) = &self.stage {
+                    let level = actions::level(watch.action(), &now, self.mirroring, &self.terms);
                     // Still near enough to the front to be compared, and well on the way.
-                    Stage::Watching(watch) => actions::level(watch.action(), &now, self.mirroring, &self.terms) >= 0.7,
-                    _ => false,
-                };
-                (actions::is_at_rest(&now, &self.terms), halfway)
+                    is_halfway = level >= 0.7;
+                    is_near = level >= 1.0 && watch.action() == Action::MoveCloser;
+                }
+                actions::is_at_rest(&now, &self.terms)
             }
         };
         Wants {
             sample: is_due && is_resting && crop_scale >= self.terms.crop_scale_min,
             embedding: self.known.is_some() && self.wants_embedding && (is_resting || is_halfway),
+            relief: is_near || (self.known.is_some() && self.relief.is_none() && is_resting),
         }
     }
 
@@ -366,6 +370,9 @@ impl Session {
             told.is_best = self.sample(at_ms, &sample, &face.signals)?;
         }
         self.compare(face.embedding.as_ref())?;
+        if self.relief.is_none() && self.known.is_some() {
+            self.relief = face.relief.clone();
+        }
         self.recent.push_back(face.signals);
         if self.recent.len() > SMOOTHED {
             self.recent.pop_front();
@@ -536,7 +543,7 @@ impl Session {
                 let action = watch.action();
                 told.instruction = Instruction::Now(action);
                 let reached = actions::level(action, now, self.mirroring, &self.terms) >= 1.0;
-                let of_head = change.is_of_head(&self.terms);
+                let of_head = self.solidity.confirms(change, &self.terms);
                 if action.turns_head() && reached && self.solidity.is_unconfirmed(of_head) {
                     return Err(Reason::FaceFlat);
                 }
@@ -551,6 +558,8 @@ impl Session {
                         told.progress = self.share(level);
                     }
                     Progress::TooEarly => return Err(Reason::ActionTooEarly),
+                    // A plane that is tilted shows something like a look down.
+                    Progress::Wrong(other) if other.turns_head() && !of_head => return Err(Reason::FaceFlat),
                     Progress::Wrong(_) => return Err(Reason::WrongAction),
                     Progress::Done { begun_ms } => {
                         if action == Action::MoveCloser {
@@ -608,6 +617,7 @@ impl Session {
         let Some(action) = self.challenge.draw(|action| action != Action::MoveCloser || has_room) else { return };
         let reaction_ms = if self.takes_any_reaction_time() { 0.0 } else { self.terms.reaction_ms_min };
         self.stage = Stage::Watching(Watch::new(action, at_ms, reaction_ms));
+        self.solidity.begin_step();
         self.wants_embedding = true;
         told.instruction = Instruction::Now(action);
         told.prompt = Some(Prompt { step: self.steps.len(), action, frame_side: self.mirroring.side_of(action) });
@@ -615,9 +625,9 @@ impl Session {
 
     /// Growth must be that of a head.
     fn approached(&self, face: &FaceSeen, size: [u32; 2]) -> Result<(), Reason> {
-        let Some((_, neutral)) = &self.known else { return Ok(()) };
+        let (Some(far), Some(near)) = (&self.relief, &face.relief) else { return Ok(()) };
         let side = f64::from(size[0].max(size[1]));
-        match parallax_share(neutral, &face.mesh, side) {
+        match parallax_share(far, near, side) {
             Some(share) if share < self.terms.parallax_share_min => Err(Reason::NoParallax),
             _ => Ok(()),
         }

@@ -9,6 +9,7 @@ use nalgebra::{Matrix3, SMatrix, SVector, Vector3};
 
 use super::terms::Terms;
 use crate::face::landmarks::Mesh;
+use crate::imaging::warp::Affine;
 
 /// Points that expressions hardly move: forehead, temples, corners of the eyes, bridge, tip and wings of the nose, cheekbones.
 const RIGID: [usize; 51] = [
@@ -64,10 +65,23 @@ impl Change {
 pub struct Solidity {
     flat: u32,
     solid: u32,
+    step: Step,
+}
+
+/// The same since the last prompt.
+#[derive(Debug, Default)]
+struct Step {
+    flat: u32,
+    solid: u32,
     unconfirmed: u32,
 }
 
 impl Solidity {
+    /// An action has been asked for.
+    pub fn begin_step(&mut self) {
+        self.step = Step::default();
+    }
+
     /// Adds a frame on which the face has no expression. True if the face is flat.
     pub fn is_flat(&mut self, change: &Change, terms: &Terms) -> bool {
         if change.shape >= terms.shape_change_min {
@@ -77,46 +91,181 @@ impl Solidity {
                 self.solid += 1;
             }
         }
+        if change.shape >= terms.shape_change_min * EARLY_SHARE {
+            if change.ratio() < terms.solid_ratio_min * UNSURE_SHARE {
+                self.step.flat += 1;
+            } else if change.ratio() >= terms.solid_ratio_min {
+                self.step.solid += 1;
+            }
+        }
         self.flat >= FLAT_FRAMES && self.flat > 2 * self.solid
     }
 
-    /// Adds a frame on which an asked turn of the head is reached. True if it is none of a head.
-    pub fn is_unconfirmed(&mut self, of_head: bool) -> bool {
-        self.unconfirmed = if of_head { 0 } else { self.unconfirmed + 1 };
-        self.unconfirmed >= UNCONFIRMED_FRAMES
+    /// Whether an asked turn that is reached on this frame is one of a head, by this frame and by the way to it: a photograph that is turned far enough to look like a turned head
+    /// has changed its shape as a plane before.
+    pub fn confirms(&self, change: &Change, terms: &Terms) -> bool {
+        change.is_of_head(terms) && self.step.solid > self.step.flat
+    }
+
+    /// Adds a frame on which an asked turn is reached. True if it is none of a head.
+    pub fn is_unconfirmed(&mut self, confirmed: bool) -> bool {
+        self.step.unconfirmed = if confirmed { 0 } else { self.step.unconfirmed + 1 };
+        self.step.unconfirmed >= UNCONFIRMED_FRAMES
     }
 }
 
-/// The share of the perspective that an approach of a head would have, by the growth of the eyes' distance from `from` to `to` in a frame whose longer side is
-/// `frame_side_px`: about 1 for a head, 0 for a plane. `None` if the approach is too short, or the face too small, to tell. The focal length is taken to be the longer side of
-/// the frame, as of most webcams; of a phone's front camera, whose angle is wider, a head then shows more than 1.
-pub fn parallax_share(from: &Mesh, to: &Mesh, frame_side_px: f64) -> Option<f64> {
-    let expected = (to.eye_span() * to.scale() - from.eye_span() * from.scale()) / frame_side_px;
+/// The way of a turn is judged from this share of `shape_change_min` on...
+const EARLY_SHARE: f64 = 0.7;
+
+/// ...and is flat below this share of `solid_ratio_min`.
+const UNSURE_SHARE: f64 = 0.75;
+
+/// Side of the picture of the face that parallax is measured on, in pixels.
+pub const RELIEF_SIDE: usize = 192;
+
+/// Half the side of the patches that are found again, and how far from the expected place they are looked for, in pixels of that picture: perspective moves them
+/// by one or two.
+const PATCH: i64 = 7;
+const SEARCH: i64 = 4;
+
+/// Patches that match less closely than this are not the same.
+const PATCH_CORRELATION_MIN: f64 = 0.8;
+
+/// Fewest patches found again that can tell.
+const PATCHES_MIN: usize = 20;
+
+/// Below this the perspective of a head is lost in noise.
+const MIN_EXPECTED_PARALLAX: f64 = 0.02;
+
+/// A face in grey, with the depth of its points: the landmarks alone are drawn towards an average face and do not show perspective.
+#[derive(Debug, Clone)]
+pub struct Relief {
+    /// [`RELIEF_SIDE`] squared.
+    grey: Vec<u8>,
+    /// Points in pixels of the picture, depth in the same unit.
+    points: Vec<[f64; 3]>,
+    /// Distance between the outer corners of the eyes, in pixels of the picture and of the frame.
+    span: f64,
+    span_px: f64,
+}
+
+impl Relief {
+    /// `grey` is the part of the frame that the mesh's own region shows, [`RELIEF_SIDE`] squared; `to_picture` leads from its pixels to those of the frame.
+    pub fn new(mesh: &Mesh, grey: Vec<u8>, to_picture: &Affine) -> Option<Self> {
+        let from_picture = to_picture.invert()?;
+        let step = to_picture.determinant().abs().sqrt();
+        let scale = mesh.scale() / step;
+        let points = (0..mesh.upright.len()).map(|index| {
+            let [x, y] = from_picture.apply(mesh.in_picture(index));
+            [x, y, mesh.upright[index][2] * scale]
+        });
+        Some(Self {
+            grey,
+            points: points.collect(),
+            span: mesh.eye_span() * scale,
+            span_px: mesh.eye_span() * mesh.scale(),
+        })
+    }
+
+    fn at(&self, x: i64, y: i64) -> f64 {
+        f64::from(self.grey[y as usize * RELIEF_SIDE + x as usize])
+    }
+
+    /// Where the patch around a point of another picture lies in this one, near an expected place.
+    fn find(&self, other: &Self, [x, y]: [i64; 2], [near_x, near_y]: [i64; 2]) -> Option<[f64; 2]> {
+        let margin = PATCH + SEARCH;
+        let inside = |at: i64| (margin..RELIEF_SIDE as i64 - margin).contains(&at);
+        if ![x, y, near_x, near_y].into_iter().all(inside) {
+            return None;
+        }
+        let window = || (-PATCH..=PATCH).flat_map(|v| (-PATCH..=PATCH).map(move |u| (u, v)));
+        let count = ((2 * PATCH + 1) * (2 * PATCH + 1)) as f64;
+        let mean = window().map(|(u, v)| other.at(x + u, y + v)).sum::<f64>() / count;
+        let wanted: Vec<f64> = window().map(|(u, v)| other.at(x + u, y + v) - mean).collect();
+        let energy: f64 = wanted.iter().map(|value| value * value).sum();
+        let likeness = |dx: i64, dy: i64| {
+            let (mut sum, mut square, mut product) = (0.0, 0.0, 0.0);
+            for ((u, v), wanted) in window().zip(&wanted) {
+                let value = self.at(near_x + dx + u, near_y + dy + v);
+                sum += value;
+                square += value * value;
+                product += value * wanted;
+            }
+            product / ((square - sum * sum / count) * energy).sqrt().max(f64::MIN_POSITIVE)
+        };
+        let places = (-SEARCH..=SEARCH).flat_map(|dy| (-SEARCH..=SEARCH).map(move |dx| (dx, dy)));
+        let (best, dx, dy) = places.map(|(dx, dy)| (likeness(dx, dy), dx, dy)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+        // At the edge of the search it may lie beyond.
+        if best < PATCH_CORRELATION_MIN || dx.abs() == SEARCH || dy.abs() == SEARCH {
+            return None;
+        }
+        // The top of the parabola through three neighbours.
+        let finer = |before: f64, after: f64| {
+            let curve = before + after - 2.0 * best;
+            if curve < 0.0 { ((before - after) / (2.0 * curve)).clamp(-0.5, 0.5) } else { 0.0 }
+        };
+        let fine_x = finer(likeness(dx - 1, dy), likeness(dx + 1, dy));
+        let fine_y = finer(likeness(dx, dy - 1), likeness(dx, dy + 1));
+        Some([(near_x + dx) as f64 + fine_x, (near_y + dy) as f64 + fine_y])
+    }
+}
+
+/// The share of the perspective that an approach of a head would have, by the growth of the eyes' distance in a frame whose longer side is `frame_side_px`: about 1 for a
+/// head, 0 for a plane. `None` if the approach is too short or too little of the face was found again. The focal length is taken to be the longer side of the frame, as of
+/// most webcams; of a phone's front camera, whose angle is wider, a head shows more than 1.
+pub fn parallax_share(from: &Relief, to: &Relief, frame_side_px: f64) -> Option<f64> {
+    let expected = (to.span_px - from.span_px) / frame_side_px;
     if expected < MIN_EXPECTED_PARALLAX {
         return None;
     }
-    // In units of the distance between the eyes, and turned as the neutral face is: what is left is growth that goes with depth.
-    let (from_span, to_span) = (from.eye_span(), to.eye_span());
-    let from: Vec<Vector3<f64>> = centred(from).iter().map(|point| point / from_span).collect();
-    let to: Vec<Vector3<f64>> = centred(to).iter().map(|point| point / to_span).collect();
-    let flat = |points: &[Vector3<f64>]| -> Vec<Vector3<f64>> {
-        points.iter().map(|point| Vector3::new(point.x, point.y, 0.0)).collect()
-    };
-    let (flat_from, flat_to) = (flat(&from), flat(&to));
-    let (rotation, scale) = similarity(&flat_from, &flat_to);
-    let (mut product, mut square) = (0.0, 0.0);
-    for ((from, flat_from), flat_to) in from.iter().zip(&flat_from).zip(&flat_to) {
-        let aligned = scale * rotation * flat_from;
-        // A point nearer by z grows by z times the difference of the inverse distances.
-        let direction = aligned * -from.z;
-        product += direction.dot(&(flat_to - aligned));
-        square += direction.norm_squared();
+    // A point at (x, y) and depth z, all in eye spans from the middle, goes to the similar place plus γ · −z · (x, y): five unknowns, fitted to all patches at once.
+    let count = from.points.len() as f64;
+    let middle: [f64; 3] = std::array::from_fn(|axis| from.points.iter().map(|point| point[axis]).sum::<f64>() / count);
+    let (mut rows, mut found) = (Vec::new(), 0);
+    for (index, point) in from.points.iter().enumerate().step_by(3) {
+        if MOVING.contains(&index) {
+            continue;
+        }
+        let (here, near) = ([point[0], point[1]], [to.points[index][0], to.points[index][1]]);
+        let rounded = here.map(|at| at.round() as i64);
+        let Some(place) = to.find(from, rounded, near.map(|at| at.round() as i64)) else { continue };
+        found += 1;
+        let [x, y] = [0, 1].map(|axis| (rounded[axis] as f64 - middle[axis]) / from.span);
+        let nearness = -(point[2] - middle[2]) / from.span;
+        let [u, v] = place.map(|at| at / to.span);
+        rows.push((SVector::<f64, 5>::from([x, -y, 1.0, 0.0, nearness * x]), u));
+        rows.push((SVector::<f64, 5>::from([y, x, 0.0, 1.0, nearness * y]), v));
     }
-    Some(product / square.max(f64::MIN_POSITIVE) / expected)
+    if found < PATCHES_MIN {
+        return None;
+    }
+    let mut solution = solve(&rows)?;
+    // Once more without the patches that fit worst: a highlight does not move as skin does.
+    let residual =
+        |solution: &SVector<f64, 5>, (row, value): &(SVector<f64, 5>, f64)| (row.dot(solution) - value).abs();
+    let mut residuals: Vec<f64> = rows.iter().map(|row| residual(&solution, row)).collect();
+    residuals.sort_by(f64::total_cmp);
+    let limit = residuals[residuals.len() * 4 / 5];
+    let kept: Vec<_> = rows.iter().filter(|row| residual(&solution, row) <= limit).copied().collect();
+    solution = solve(&kept)?;
+    Some(solution[4] / expected)
 }
 
-/// Below this the perspective of a head is lost in the landmarks' noise.
-const MIN_EXPECTED_PARALLAX: f64 = 0.025;
+fn solve(rows: &[(SVector<f64, 5>, f64)]) -> Option<SVector<f64, 5>> {
+    let (mut normal, mut right) = (SMatrix::<f64, 5, 5>::zeros(), SVector::<f64, 5>::zeros());
+    for (row, value) in rows {
+        normal += row * row.transpose();
+        right += row * *value;
+    }
+    Some(normal.cholesky()?.solve(&right))
+}
+
+/// Points of the lips and eyes, which move by themselves.
+const MOVING: [usize; 72] = [
+    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185, 78, 95, 88, 178, 87, 14,
+    317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191, 33, 7, 163, 144, 145, 153, 154, 155, 133, 173,
+    157, 158, 159, 160, 161, 246, 263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466,
+];
 
 /// The rigid points around their centre.
 fn centred(mesh: &Mesh) -> Vec<Vector3<f64>> {
@@ -237,6 +386,7 @@ mod tests {
             assert!(of_print.ratio() < terms.flat_ratio_max && !of_print.is_of_head(&terms), "{of_print:?}");
             let mut solidity = Solidity::default();
             assert!(!(0..30).any(|_| solidity.is_flat(&of_head, &terms)));
+            assert!(solidity.confirms(&of_head, &terms));
             let mut solidity = Solidity::default();
             assert!((0..FLAT_FRAMES).any(|_| solidity.is_flat(&of_print, &terms)));
         }
@@ -249,17 +399,40 @@ mod tests {
         assert!(change.shape < 1e-9 && change.plane < 1e-6 && change.body < 1e-9, "{change:?}");
     }
 
+    /// A mesh as a picture with texture, drawn where its points lie.
+    fn relief(mesh: &Mesh, of: &Mesh) -> Relief {
+        let mut grey = vec![128.0_f64; RELIEF_SIDE * RELIEF_SIDE];
+        for (index, (point, _)) in mesh.upright.iter().zip(&of.upright).enumerate() {
+            let contrast = if index % 2 == 0 { 90.0 } else { -90.0 };
+            let [x, y] = [point[0], point[1]];
+            for v in -6..=6_i32 {
+                for u in -6..=6_i32 {
+                    let (px, py) = ((x + f64::from(u)).floor(), (y + f64::from(v)).floor());
+                    if !(0.0..RELIEF_SIDE as f64).contains(&px) || !(0.0..RELIEF_SIDE as f64).contains(&py) {
+                        continue;
+                    }
+                    let near = (-((px - x).powi(2) + (py - y).powi(2)) / 4.0).exp();
+                    grey[py as usize * RELIEF_SIDE + px as usize] += contrast * near;
+                }
+            }
+        }
+        let grey = grey.into_iter().map(|value| value.clamp(0.0, 255.0) as u8).collect();
+        Relief::new(mesh, grey, &mesh.to_picture).unwrap()
+    }
+
     #[test]
     fn a_head_that_comes_nearer_shows_its_depth_and_a_print_does_not() {
         let nearer = |mesh: fn(f64, f64, f64) -> Mesh| {
             let (far, mut near) = (mesh(0.0, 0.0, 8.0), mesh(0.0, 0.0, 5.5));
             near.to_picture.m[0][0] *= 8.0 / 5.5;
             near.to_picture.m[1][1] *= 8.0 / 5.5;
+            let (far, near) = (relief(&far, &far), relief(&near, &far));
             // Focal length in pixels: distance in spans times the span's pixels.
-            parallax_share(&far, &near, 8.0 * far.eye_span()).unwrap()
+            parallax_share(&far, &near, 8.0 * 70.0).unwrap()
         };
         let (of_head, of_print) = (nearer(head), nearer(print));
-        assert!(of_head > 0.5 && of_print.abs() < 0.1, "{of_head} {of_print}");
-        assert_eq!(parallax_share(&head(0.0, 0.0, 8.0), &head(0.0, 0.0, 8.0), 640.0), None);
+        assert!((0.5..1.5).contains(&of_head) && of_print.abs() < 0.2, "{of_head} {of_print}");
+        let still = head(0.0, 0.0, 8.0);
+        assert_eq!(parallax_share(&relief(&still, &still), &relief(&still, &still), 640.0), None);
     }
 }

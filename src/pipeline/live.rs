@@ -22,8 +22,9 @@ use crate::imaging::warp::Sampling;
 use crate::inference::RequestContext;
 use crate::live::challenge::Chance;
 use crate::live::motion::{THUMB_SIDE, Thumb};
-use crate::live::session::{FaceSeen, Policy, Sample, Seen, Session, Told, Verdict, Wants};
+use crate::live::session::{FaceSeen, Policy, Sample, Seen, Session, Told, Verdict};
 use crate::live::signals::{OUTLINES, Signals};
+use crate::live::solid::{RELIEF_SIDE, Relief};
 use crate::live::terms::Terms;
 use crate::live::{CHECK, Gravity, Reason};
 use crate::models::manifest::Role;
@@ -227,12 +228,15 @@ impl LiveSession {
         let signals = Signals::of(&mesh);
         let crop_scale = f64::from(image.width.min(image.height)) / region.face_bounds().height;
         let wants = self.session.wants(at_ms, &signals, crop_scale);
-        if wants != Wants::default() && detection.is_none() {
+        if (wants.sample || wants.embedding) && detection.is_none() {
             // Passive liveness and embedding were calibrated with the detector's box and points.
             detection = Some(self.detect(image, at_ms)?);
         }
         let (thumb, luma) = thumb(image, &region);
-        let mut seen = FaceSeen { mesh, signals, thumb, luma, crop_scale, sample: None, embedding: None };
+        let mut seen = FaceSeen { mesh, signals, thumb, luma, crop_scale, sample: None, embedding: None, relief: None };
+        if wants.relief {
+            seen.relief = relief(image, &seen.mesh, &region);
+        }
         if let Some(face) = detection.as_ref().and_then(|found| found.face.as_ref()) {
             if wants.sample {
                 seen.sample = self.sample(image, face)?;
@@ -373,4 +377,10 @@ pub fn thumb(image: &Image, region: &Region) -> (Thumb, f64) {
     let thumb: Thumb = std::array::from_fn(|at| luma[at]);
     let mean = luma.iter().map(|&value| f64::from(value)).sum::<f64>() / luma.len() as f64;
     (thumb, mean)
+}
+
+/// The face in grey as its mesh has it.
+pub fn relief(image: &Image, mesh: &Mesh, region: &Region) -> Option<Relief> {
+    let (crop, to_picture) = align::upright_square(image, region, RELIEF_SIDE as u32, Sampling::Area);
+    Relief::new(mesh, quality::luma(&crop), &to_picture)
 }
