@@ -31,8 +31,8 @@ const DIMENSIONS: usize = 9;
 /// A stretch has motion if it varies by this many times the noise, squared. Without motion any two are alike.
 const MOTION: f64 = 30.0;
 
-/// Speeds are taken over this time, in milliseconds, between medians of three frames: the slip of one frame is no motion.
-const SPEED_MS: f64 = 100.0;
+/// Speeds are taken over at least this time, in milliseconds (three steps at 30 frames a second), between medians of three frames: the slip of one frame is no motion.
+const SPEED_MS: f64 = 90.0;
 
 /// Frames that are kept for it: enough for a second at 30 a second, and more than [`SPEED_MS`] at any rate that is of use.
 const RECENT: usize = 30;
