@@ -4,6 +4,7 @@
 //! `cargo bench --bench live -- events LABELS`          recall and false alarms of each action over labelled clips (needs ffmpeg)
 //! `cargo bench --bench live -- motion LABELS`          how fast faces move and how alike frames are in them: what limits must leave room for
 //! `cargo bench --bench live -- sessions LABELS`        rehearsals of challenges fitted to the clips
+//! `cargo bench --bench live -- scores CROP FOLDER...`  lower quartile of passive liveness over the frames of each folder, cropped to CROP heights of the face
 //! `cargo bench --bench live -- trace FOLDER`           what is measured on each frame of a folder of pictures
 //! `cargo bench --bench live -- replay FOLDER...`       folders of frames held against a challenge of one smile, for their passive liveness
 //!
@@ -23,11 +24,11 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use serde::Deserialize;
 use vouch::config::Config;
-use vouch::face::align;
 use vouch::face::detect::FaceDetector;
 use vouch::face::embed::FaceEmbedder;
 use vouch::face::landmarks::{FaceLandmarks, Mesh, Region};
 use vouch::face::liveness::PassiveLiveness;
+use vouch::face::{Bounds, align};
 use vouch::imaging::Image;
 use vouch::imaging::decode::{DecodeOptions, decode};
 use vouch::imaging::tensor::to_tensor;
@@ -64,6 +65,7 @@ fn main() -> anyhow::Result<()> {
         ["events", labels] => events(Path::new(labels)),
         ["motion", labels] => motion(Path::new(labels)),
         ["sessions", labels] => sessions(Path::new(labels)),
+        ["scores", crop, folders @ ..] => scores(crop.parse()?, folders),
         ["trace", folder] => trace(Path::new(folder)),
         ["replay", folders @ ..] => replay(folders),
         _ => anyhow::bail!("see the head of benches/live.rs"),
@@ -445,6 +447,31 @@ fn files_of(folder: &Path) -> anyhow::Result<Vec<Bytes>> {
         std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<_>>()?;
     paths.sort();
     paths.iter().map(|path| Ok(std::fs::read(path)?.into())).collect()
+}
+
+/// What `calibration/active_liveness.toml` is made from.
+fn scores(crop: f64, folders: &[&str]) -> anyhow::Result<()> {
+    let models = Models::load()?;
+    for folder in folders {
+        let mut live = Vec::new();
+        for file in files_of(Path::new(folder))? {
+            let image = decode(&file, &DecodeOptions::default())?.image;
+            let faces = models.detector.find_upright(&image, &models.context)?;
+            let Some(face) = faces.first() else { continue };
+            // A square around the face, inside of the frame.
+            let side = (face.bounds.height * crop).min(f64::from(image.width)).min(f64::from(image.height));
+            let corner = |centre: f64, length: u32| (centre - side / 2.0).clamp(0.0, f64::from(length) - side);
+            let [x, y] = face.bounds.centre();
+            let (left, top) = (corner(x, image.width), corner(y, image.height));
+            let part = image.part([left as u32, top as u32], [side as u32; 2]);
+            let bounds = Bounds { x: face.bounds.x - left.floor(), y: face.bounds.y - top.floor(), ..face.bounds };
+            live.push(models.liveness.score(&part, &bounds, &models.context)?.live);
+        }
+        live.sort_by(f64::total_cmp);
+        let quartile = live.get(live.len().saturating_sub(1) / 4).copied().unwrap_or(f64::NAN);
+        println!("{folder}: {} frames, lower quartile {quartile:.4}", live.len());
+    }
+    Ok(())
 }
 
 fn trace(folder: &Path) -> anyhow::Result<()> {

@@ -292,14 +292,14 @@ async fn another_person_in_mid_challenge_is_a_cut_and_after_a_gap_another_face()
     let daemon = Daemon::start();
     let told = ends(&daemon, &[TurnLeft], person(9), |_, actor| actor.replace_by(head("other-person.jpg"))).await;
     assert_eq!(told.reasons()[0], "FRAMES_CUT");
-    // The frames stall for most of a second, and then another person does what is asked.
+    // The frames stall for half a second, and then another person does what is asked.
     let (mut actor, mut other, mut stalled) = (person(10), Actor::new(head("other-person.jpg"), 11), false);
     let told = Live::start(&daemon, rehearsal(&[TurnLeft]))
         .await
         .play(|prompt| {
             if prompt.is_some() {
                 stalled = true;
-                (0..24).for_each(|_| drop(actor.next_frame()));
+                (0..14).for_each(|_| drop(actor.next_frame()));
             }
             let mut frame = actor.next_frame();
             if stalled {

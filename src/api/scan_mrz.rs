@@ -62,8 +62,8 @@ pub async fn scan_mrz(call: Call, frames: Streaming<ScanMrzRequest>) -> Result<S
         tokio::select! {
             result = call.until_deadline(scan(&call, frames, &events)) => {
                 if let Err(error) = result {
-                    // The caller may have gone.
-                    let _ = events.send(Err(error.into())).await;
+                    // The caller may have gone, or read nothing for so long that there is no room to tell it.
+                    let _ = events.try_send(Err(error.into()));
                 }
             }
             // The caller closed the stream: dropping the call ends what is queued.

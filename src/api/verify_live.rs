@@ -23,7 +23,7 @@ use super::request::Call;
 use crate::checks::{MediaKind, Outcome, Warning};
 use crate::error::Error;
 use crate::live::challenge::{Chance, MAX_STEPS};
-use crate::live::intake::{Intake, Taken};
+use crate::live::intake::Intake;
 use crate::live::session::{Policy, Prompt, Rehearsal, StepEnd, Told, Verdict};
 use crate::live::{Action, CHECK, Mirroring, Reason, SCORE_KIND, Side};
 use crate::pipeline::Engine;
@@ -74,8 +74,8 @@ pub async fn verify_live(call: Call, messages: Streaming<VerifyLiveRequest>) -> 
         tokio::select! {
             result = call.until_deadline(hold(&call, messages, &events)) => {
                 if let Err(error) = result {
-                    // The caller may have gone.
-                    let _ = events.send(Err(error.into())).await;
+                    // The caller may have gone, or read nothing for so long that there is no room to tell it.
+                    let _ = events.try_send(Err(error.into()));
                 }
             }
             // The caller closed the stream: dropping the call ends what is queued.
@@ -108,8 +108,6 @@ enum Incoming {
 #[derive(Default)]
 struct Counts {
     received: AtomicU32,
-    /// Without those whose bytes were those of the frame before.
-    new: AtomicU32,
 }
 
 type Events = mpsc::Sender<Result<VerifyLiveEvent, Status>>;
@@ -125,7 +123,9 @@ struct Held<'a> {
 }
 
 async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &Events) -> Result<(), Error> {
-    let wanted = match newest::next(&mut messages, "policy").await? {
+    let first = tokio::time::timeout(IDLE, newest::next(&mut messages, "policy")).await;
+    let first = first.map_err(|_| Error::invalid("policy", "POLICY_MISSING", "no policy came within 10 seconds"))?;
+    let wanted = match first? {
         Some(VerifyLiveRequest { message: Some(Message::Policy(policy)) }) => wanted(&call.engine, policy)?,
         Some(_) => return Err(Error::invalid("policy", "POLICY_MISSING", "the first message must be the policy")),
         None => return Ok(()),
@@ -160,17 +160,13 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
         }
         let taken = intake.take(frame.index, frame.captured_us, &frame.image, milliseconds(started.elapsed()));
         counts.received.store(intake.frames(), Ordering::Relaxed);
-        Ok(match taken {
-            Ok(Taken::New(at_ms)) => {
-                counts.new.fetch_add(1, Ordering::Relaxed);
-                Some(Incoming::Frame(Frame { index: frame.index, at_ms, file: frame.image }))
-            }
-            Ok(Taken::Again) => None,
+        Ok(Some(match taken {
+            Ok(at_ms) => Incoming::Frame(Frame { index: frame.index, at_ms, file: frame.image }),
             Err(reason) => {
                 has_ended = true;
-                Some(Incoming::End(reason))
+                Incoming::End(reason)
             }
-        })
+        }))
     });
     held.run(session, newest, started).await
 }
@@ -316,7 +312,7 @@ impl Held<'_> {
     }
 
     fn dropped(&self, session: &LiveSession) -> u32 {
-        self.counts.new.load(Ordering::Relaxed).saturating_sub(session.processed())
+        self.counts.received.load(Ordering::Relaxed).saturating_sub(session.processed())
     }
 
     fn prompt(&self, prompt: Prompt) -> proto::LivePrompt {
@@ -368,7 +364,8 @@ impl Held<'_> {
             if let Some(best) = session.best() {
                 (decision.best_frame, decision.best_frame_index) = (best.file.clone(), best.index);
             }
-            if !self.wanted.reference.is_empty() {
+            // A match adds nothing to a session that has failed.
+            if !self.wanted.reference.is_empty() && outcome(&reasons) != Outcome::Fail {
                 reasons.extend(self.match_reference(&mut decision).await?);
             }
         }
@@ -378,6 +375,10 @@ impl Held<'_> {
         if self.wanted.policy.rehearsal.is_some() {
             let message = "a rehearsal says nothing about a live person".to_owned();
             decision.warnings.push(convert::warning(Warning { code: "REHEARSAL", message, media: None }));
+        }
+        if verdict.reasons.is_empty() && !verdict.steps.iter().any(|step| step.action.turns_head()) {
+            let message = "no motion of the head was asked for, so nothing shows that it is one".to_owned();
+            decision.warnings.push(convert::warning(Warning { code: "NO_HEAD_MOTION", message, media: None }));
         }
         decision.duration_ms = milliseconds(self.call.received.elapsed());
         self.send(Event::Decision(decision)).await
@@ -395,7 +396,14 @@ impl Held<'_> {
             operating_point: self.wanted.match_operating_point.clone(),
             ..CheckRequest::default()
         };
-        let result = self.call.one_check(vec![selfie, self.reference()], request).await?;
+        let result = loop {
+            match self.call.one_check(vec![selfie.clone(), self.reference()], request.clone()).await {
+                // The person has done all that was asked: a busy moment is waited for, until the call's deadline.
+                Err(Error::Overloaded { retry_after }) => tokio::time::sleep(retry_after.min(MAX_PAUSE)).await,
+                Err(Error::InvalidInput { .. }) => return Ok(Some(Reason::FaceMatchInconclusive)),
+                result => break result?,
+            }
+        };
         let reason = match result.finding.outcome {
             Outcome::Pass => None,
             Outcome::Fail => Some(Reason::FaceMatchFailed),

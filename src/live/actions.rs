@@ -18,6 +18,10 @@ pub const AT_REST: f64 = 0.4;
 /// Level from which another action than the asked one is a wrong one and no accompaniment: a head that turns by 45 degrees dips by 13.
 const WRONG: f64 = 1.2;
 
+/// The head's motions, and how far another one may go with the asked one, as a share of it.
+const HEAD: [Action; 4] = [Action::TurnLeft, Action::TurnRight, Action::LookUp, Action::LookDown];
+const PLAIN: f64 = 0.85;
+
 /// Frames on which an action must hold its level, or a wrong one its own: one alone may be a slip of the landmarks.
 const FRAMES: u32 = 2;
 
@@ -51,7 +55,7 @@ pub fn level(action: Action, now: &Relative, mirroring: Mirroring, terms: &Terms
     }
 }
 
-/// True if the face is near its neutral state in all that can be asked for but blinking.
+/// True if the face is near its neutral state in all that can be asked for but blinking and coming closer: whoever has come closer may stay there.
 pub fn is_at_rest(now: &Relative, terms: &Terms) -> bool {
     [Action::TurnLeft, Action::LookUp, Action::LookDown, Action::Smile, Action::OpenMouth]
         .into_iter()
@@ -118,12 +122,14 @@ pub struct Watch {
     begun_ms: Option<f64>,
     done_frames: u32,
     wrong_frames: u32,
+    /// The eyes have been open since the prompt.
+    eyes_open: bool,
 }
 
 impl Watch {
     /// Asked for at `prompted_ms`; begun sooner than `reaction_ms` later it is too early.
     pub fn new(action: Action, prompted_ms: f64, reaction_ms: f64) -> Self {
-        Self { action, prompted_ms, reaction_ms, begun_ms: None, done_frames: 0, wrong_frames: 0 }
+        Self { action, prompted_ms, reaction_ms, begun_ms: None, done_frames: 0, wrong_frames: 0, eyes_open: false }
     }
 
     pub fn action(&self) -> Action {
@@ -144,6 +150,9 @@ impl Watch {
         confirmed: bool,
         terms: &Terms,
     ) -> Progress {
+        self.eyes_open |= blink == 0.0;
+        // A blink that was going on at the prompt is none that was asked for.
+        let blink = if self.eyes_open { blink } else { 0.0 };
         let of = |action| if action == Action::Blink { blink } else { level(action, now, mirroring, terms) };
         let own = of(self.action);
         if own >= BEGUN {
@@ -157,7 +166,12 @@ impl Watch {
         } else if self.action != Action::Blink || blink == 0.0 {
             self.begun_ms = None;
         }
-        self.done_frames = if own >= 1.0 && confirmed { self.done_frames + 1 } else { 0 };
+        // A diagonal turn is none of both.
+        let is_plain = !self.action.turns_head()
+            || HEAD.into_iter().all(|other| {
+                other == self.action || (other.is_turn() && self.action.is_turn()) || of(other) < own.max(1.0) * PLAIN
+            });
+        self.done_frames = if own >= 1.0 && confirmed && is_plain { self.done_frames + 1 } else { 0 };
         let needed = if self.action == Action::Blink { 1 } else { FRAMES };
         if self.done_frames >= needed {
             return Progress::Done { begun_ms: self.begun_ms.unwrap_or(at_ms) };
@@ -181,7 +195,7 @@ fn wrong(asked: Action, own: f64, level: impl Fn(Action) -> f64) -> Option<Actio
     others.into_iter().filter(|other| *other != asked).find(|other| {
         let goes_along = match *other {
             // A grin opens the mouth, and a mouth falls open when the head goes up.
-            Action::OpenMouth => asked != Action::Blink && asked != Action::MoveCloser,
+            Action::OpenMouth => matches!(asked, Action::Smile | Action::LookUp),
             // Who comes nearer bends a little.
             Action::LookUp | Action::LookDown => asked == Action::MoveCloser,
             _ => false,
@@ -230,5 +244,22 @@ pub mod testing {
     pub fn terms() -> Terms {
         let calibration = crate::checks::testing::shipped(super::super::CHECK).calibration;
         Terms::from_point(calibration.operating_point("").unwrap()).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::terms;
+    use super::*;
+
+    #[test]
+    fn a_blink_that_was_going_on_at_the_prompt_does_not_count_and_the_next_one_does() {
+        let (terms, now) = (terms(), Relative { eyes: 1.0, size: 1.0, ..Relative::default() });
+        let mut watch = Watch::new(Action::Blink, 0.0, 150.0);
+        let mut see = |at_ms: f64, blink: f64| watch.see(at_ms, &now, blink, Mirroring::NotMirrored, true, &terms);
+        for (at_ms, blink) in [(0.0, 0.5), (33.0, 0.5), (66.0, 1.0), (100.0, 0.0), (600.0, 0.5)] {
+            assert!(matches!(see(at_ms, blink), Progress::Going(_)), "{at_ms}");
+        }
+        assert_eq!(see(700.0, 1.0), Progress::Done { begun_ms: 600.0 });
     }
 }

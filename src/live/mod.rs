@@ -158,7 +158,6 @@ pub enum Reason {
     FramesOutOfOrder,
     ClockMismatch,
     MotionImpossible,
-    ScreenPattern,
     PassiveLivenessFailed,
     PassiveLivenessUnsure,
     FaceMatchFailed,
@@ -204,7 +203,6 @@ impl Reason {
                 ("CAPTURE_CLOCK_MISMATCH", "capture times do not go with the time at which frames arrived", Fail)
             }
             Self::MotionImpossible => ("MOTION_IMPOSSIBLE", "the head moved faster than a head can", Fail),
-            Self::ScreenPattern => ("SCREEN_PATTERN", "the face shows the regular pattern of a screen", Fail),
             Self::PassiveLivenessFailed => {
                 ("PASSIVE_LIVENESS_FAILED", "the frames look like those of a print or a screen", Fail)
             }

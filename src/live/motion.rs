@@ -31,6 +31,12 @@ const DIMENSIONS: usize = 9;
 /// A stretch has motion if it varies by this many times the noise, squared. Without motion any two are alike.
 const MOTION: f64 = 30.0;
 
+/// Cuts are looked for between frames no further apart than this share of the longest gap: further apart, two pictures of one face may differ as much.
+pub const CUT_SHARE: f64 = 0.5;
+
+/// The same small picture of the face for so long, in milliseconds, comes from no camera: its noise alone changes it.
+const FROZEN_MS: f64 = 1500.0;
+
 /// Speeds are taken over at least this time, in milliseconds (three steps at 30 frames a second), between medians of three frames: the slip of one frame is no motion.
 const SPEED_MS: f64 = 90.0;
 
@@ -43,6 +49,8 @@ pub struct Motion {
     vectors: VecDeque<[f64; DIMENSIONS]>,
     recent: VecDeque<(f64, Signals)>,
     thumb: Option<Box<Thumb>>,
+    /// When the present one came first.
+    thumb_since_ms: f64,
     span_px: f64,
 }
 
@@ -62,14 +70,22 @@ impl Motion {
             self.span_px = signals.span_px;
         }
         let cut = self.thumb.as_deref().is_some_and(|last| {
-            let close = self.recent.back().is_some_and(|(last_ms, _)| at_ms - last_ms <= terms.frame_gap_ms_max / 4.0);
+            let close =
+                self.recent.back().is_some_and(|(last_ms, _)| at_ms - last_ms <= terms.frame_gap_ms_max * CUT_SHARE);
             close && correlation(last, thumb) < terms.cut_correlation_min
         });
+        if self.thumb.as_deref() != Some(thumb) {
+            self.thumb_since_ms = at_ms;
+        }
+        let frozen = at_ms - self.thumb_since_ms > FROZEN_MS;
         self.thumb = Some(Box::new(*thumb));
         let fast = self.is_too_fast(at_ms, signals, terms);
         self.vectors.push_back(self.vector(signals));
         if self.vectors.len() > REMEMBERED {
             self.vectors.pop_front();
+        }
+        if frozen {
+            return Err(Reason::FramesFrozen);
         }
         if cut {
             return Err(Reason::FramesCut);
@@ -171,6 +187,13 @@ mod tests {
         std::array::from_fn(|at| (at as u8).wrapping_mul(seed).wrapping_add(seed))
     }
 
+    /// The same picture with the noise of a camera.
+    fn noisy(frame: usize) -> Thumb {
+        let mut thumb = thumb(3);
+        thumb[frame % thumb.len()] ^= 1;
+        thumb
+    }
+
     /// A head that wanders as a person's does: three rhythms that do not meet again.
     fn wandering(frame: usize, jitter: f64) -> Signals {
         let t = frame as f64 / 30.0;
@@ -186,7 +209,7 @@ mod tests {
     fn run(frames: impl Iterator<Item = Signals>) -> Option<(usize, Reason)> {
         let mut motion = Motion::default();
         frames.enumerate().find_map(|(frame, signals)| {
-            motion.see(frame as f64 * 33.3, &signals, &thumb(3), &terms()).err().map(|reason| (frame, reason))
+            motion.see(frame as f64 * 33.3, &signals, &noisy(frame), &terms()).err().map(|reason| (frame, reason))
         })
     }
 
@@ -220,6 +243,13 @@ mod tests {
         assert_eq!(turning(20.0).unwrap().1, Reason::MotionImpossible);
         let slip = (0..60).map(|frame| Signals { yaw_deg: if frame == 30 { 40.0 } else { 0.0 }, ..neutral() });
         assert_eq!(run(slip), None);
+    }
+
+    #[test]
+    fn a_picture_without_the_noise_of_a_camera_is_frozen() {
+        let mut motion = Motion::default();
+        let ended = (0..90).find_map(|frame| motion.see(frame as f64 * 33.3, &neutral(), &thumb(3), &terms()).err());
+        assert_eq!(ended, Some(Reason::FramesFrozen));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 
 use super::actions::{self, AT_REST, Eyes, Progress, Watch};
 use super::challenge::{Challenge, Chance};
-use super::motion::{Motion, Thumb};
+use super::motion::{CUT_SHARE, Motion, Thumb};
 use super::neutral::Neutral;
 use super::signals::{Relative, Signals, median};
-use super::solid::{Change, Relief, Solidity, parallax_share};
+use super::solid::{Change, MIN_EXPECTED_PARALLAX, Relief, Solidity, parallax_share};
 use super::terms::Terms;
 use super::{Action, Mirroring, Reason, Side};
 use crate::face::embed::Embedding;
@@ -50,6 +50,9 @@ const OFF_CENTRE: f64 = 0.25;
 
 /// Detections in a row with a second face that count: one alone may be a slip of the detector.
 const SECOND_FACES: u32 = 2;
+
+/// Level of an action from which on the face is compared halfway.
+const HALFWAY: f64 = 0.7;
 
 /// Frames that are put together by their median before actions are judged.
 const SMOOTHED: usize = 3;
@@ -110,8 +113,6 @@ pub struct Sample {
     pub live: f64,
     /// Variance of the Laplacian of the aligned face.
     pub sharpness: f64,
-    /// True if the face shows a regular pattern.
-    pub pattern: bool,
 }
 
 /// What a frame should be looked at for beyond its mesh.
@@ -248,14 +249,16 @@ pub struct Session {
     motion: Motion,
     solidity: Solidity,
     identity: Option<Embedding>,
-    wants_embedding: bool,
+    /// The face at rest is to be compared with the first one, and the face halfway through the present action.
+    owes_rest: bool,
+    owes_halfway: bool,
     samples: Vec<f64>,
-    patterns: usize,
     sampled_ms: Option<f64>,
     best: f64,
     steps: Vec<StepEnd>,
     second_faces: u32,
     last_ms: Option<f64>,
+    last_index: u32,
     last_face_ms: f64,
     progress: f64,
 }
@@ -277,14 +280,15 @@ impl Session {
             motion: Motion::default(),
             solidity: Solidity::default(),
             identity: None,
-            wants_embedding: true,
+            owes_rest: true,
+            owes_halfway: false,
             samples: Vec::new(),
-            patterns: 0,
             sampled_ms: None,
             best: 0.0,
             steps: Vec::new(),
             second_faces: 0,
             last_ms: None,
+            last_index: 0,
             last_face_ms: 0.0,
             progress: 0.0,
         }
@@ -306,15 +310,16 @@ impl Session {
                 if let Stage::Watching(watch) = &self.stage {
                     let level = actions::level(watch.action(), &now, self.mirroring, &self.terms);
                     // Still near enough to the front to be compared, and well on the way.
-                    is_halfway = level >= 0.7;
-                    is_near = level >= 1.0 && watch.action() == Action::MoveCloser;
+                    is_halfway = level >= HALFWAY;
+                    is_near = level >= 0.9 && watch.action() == Action::MoveCloser;
                 }
                 actions::is_at_rest(&now, &self.terms)
             }
         };
         Wants {
-            sample: is_due && is_resting && crop_scale >= self.terms.crop_scale_min,
-            embedding: self.known.is_some() && self.wants_embedding && (is_resting || is_halfway),
+            // Nothing of the time before the challenge counts: who was there then may have gone.
+            sample: self.known.is_some() && is_due && is_resting && crop_scale >= self.terms.crop_scale_min,
+            embedding: (self.owes_rest && self.known.is_some() && is_resting) || (self.owes_halfway && is_halfway),
             relief: is_near || (self.known.is_some() && self.relief.is_none() && is_resting),
         }
     }
@@ -331,17 +336,31 @@ impl Session {
             is_best: false,
             verdict: None,
         };
-        let (index, at_ms) = (seen.index, seen.at_ms);
         if let Err(reason) = self.judge(seen, &mut told) {
-            self.fail(reason, index, at_ms, &mut told);
+            self.fail(reason, &mut told);
         }
         self.progress = self.progress.max(told.progress);
         told.progress = self.progress;
         told
     }
 
+    /// Of the session so far, 0..1.
+    pub fn progress(&self) -> f64 {
+        self.progress
+    }
+
     /// Ends the session from outside: no frames any more, bounds, time.
     pub fn end(&mut self, reason: Reason) -> Verdict {
+        if let Stage::Watching(watch) = &self.stage {
+            self.steps.push(StepEnd {
+                step: self.steps.len(),
+                action: watch.action(),
+                passed: false,
+                reaction_ms: None,
+                duration_ms: self.last_ms.unwrap_or_default() - watch.prompted_ms(),
+                frame: self.last_index,
+            });
+        }
         self.stage = Stage::Ended;
         self.verdict(vec![reason])
     }
@@ -349,12 +368,16 @@ impl Session {
     fn judge(&mut self, seen: Seen, told: &mut Told) -> Result<(), Reason> {
         let at_ms = seen.at_ms;
         let gap_ms = self.last_ms.map_or(0.0, |last| at_ms - last);
-        self.last_ms = Some(at_ms);
+        (self.last_ms, self.last_index) = (Some(at_ms), seen.index);
         if at_ms > self.policy.session_ms {
             return Err(Reason::SessionExpired);
         }
         if self.is_in_challenge() && gap_ms > self.terms.frame_gap_ms_max {
             return Err(Reason::FramesInterrupted);
+        }
+        if gap_ms > self.terms.frame_gap_ms_max * CUT_SHARE {
+            // Whoever is there now is to be compared: a cut is not seen over such a gap.
+            self.owe();
         }
         if let Some(second) = seen.second_face {
             self.second_faces = if second { self.second_faces + 1 } else { 0 };
@@ -366,10 +389,10 @@ impl Session {
         self.last_face_ms = at_ms;
         let blink = self.eyes.see(at_ms, face.signals.eyes, &self.terms);
         self.follow(at_ms, &face)?;
+        self.compare(&face)?;
         if let Some(sample) = face.sample {
-            told.is_best = self.sample(at_ms, &sample, &face.signals)?;
+            told.is_best = self.sample(at_ms, &sample, &face);
         }
-        self.compare(face.embedding.as_ref())?;
         if self.relief.is_none() && self.known.is_some() {
             self.relief = face.relief.clone();
         }
@@ -392,7 +415,7 @@ impl Session {
         if !expression && self.solidity.is_flat(&change, &self.terms) {
             return Err(Reason::FaceFlat);
         }
-        self.step(seen.index, at_ms, &now, blink, &change, &face, seen.frame_size, told)
+        self.step(seen.index, at_ms, &now, blink, &change, expression, &face, seen.frame_size, told)
     }
 
     fn is_in_challenge(&self) -> bool {
@@ -403,7 +426,7 @@ impl Session {
         self.recent.clear();
         self.motion.interrupt();
         self.neutral.reset();
-        self.wants_embedding = true;
+        self.owe();
         told.instruction = Instruction::NoFace;
         let missing_ms = at_ms - self.last_face_ms;
         if self.is_in_challenge() && missing_ms > FACE_LOST_MS {
@@ -421,41 +444,26 @@ impl Session {
             Err(reason) if self.is_in_challenge() => Err(reason),
             Err(_) => {
                 self.neutral.reset();
-                self.samples.clear();
-                self.patterns = 0;
-                self.best = 0.0;
                 Ok(())
             }
             Ok(()) => Ok(()),
         }
     }
 
-    /// Keeps what a closer look said; true if the frame is the best so far.
-    fn sample(&mut self, at_ms: f64, sample: &Sample, signals: &Signals) -> Result<bool, Reason> {
+    /// Keeps what a closer look said; true if the frame is the best so far, and is of the session's own face.
+    fn sample(&mut self, at_ms: f64, sample: &Sample, face: &FaceSeen) -> bool {
         self.sampled_ms = Some(at_ms);
         self.samples.push(sample.live);
-        self.patterns += usize::from(sample.pattern);
-        if self.patterns >= MIN_SAMPLES / 2 && 2 * self.patterns > self.samples.len() {
-            return Err(Reason::ScreenPattern);
+        let is_best = self.would_be_best(sample, &face.signals) && face.embedding.is_some();
+        if is_best {
+            self.best = self.worth(sample, &face.signals);
         }
-        let (yaw, pitch, eyes) = match &self.known {
-            Some((neutral, _)) => {
-                let now = Relative::to(signals, neutral);
-                (now.yaw_deg, now.pitch_deg, now.eyes)
-            }
-            None => (signals.yaw_deg, signals.pitch_deg, 1.0),
-        };
-        let straight = (1.0 - yaw.hypot(pitch) / 30.0).max(0.0);
-        let value = sample.sharpness * straight * eyes.clamp(0.0, 1.0).powi(2);
-        let is_best = value > self.best;
-        self.best = self.best.max(value);
-        Ok(is_best)
+        is_best
     }
 
-    /// The same face as at the beginning?
-    fn compare(&mut self, embedding: Option<&Embedding>) -> Result<(), Reason> {
-        let Some(embedding) = embedding else { return Ok(()) };
-        self.wants_embedding = false;
+    /// The same face as at the beginning? It is asked for at rest, and halfway through each action: until then the action is not done.
+    fn compare(&mut self, face: &FaceSeen) -> Result<(), Reason> {
+        let Some(embedding) = &face.embedding else { return Ok(()) };
         match &self.identity {
             None => self.identity = Some(embedding.clone()),
             Some(identity) if identity.cosine(embedding) < self.terms.continuity_cosine_min => {
@@ -463,7 +471,35 @@ impl Session {
             }
             Some(_) => {}
         }
+        let Some((neutral, _)) = &self.known else { return Ok(()) };
+        let now = Relative::to(&face.signals, neutral);
+        if actions::is_at_rest(&now, &self.terms) {
+            self.owes_rest = false;
+        }
+        if let Stage::Watching(watch) = &self.stage
+            && actions::level(watch.action(), &now, self.mirroring, &self.terms) >= HALFWAY
+        {
+            self.owes_halfway = false;
+        }
         Ok(())
+    }
+
+    /// The face is to be compared anew.
+    fn owe(&mut self) {
+        self.owes_rest = true;
+        self.owes_halfway = matches!(self.stage, Stage::Watching(_));
+    }
+
+    /// Whether a frame would be the best for a match: it is then to be compared with the face of the session too.
+    pub fn would_be_best(&self, sample: &Sample, signals: &Signals) -> bool {
+        self.worth(sample, signals) > self.best
+    }
+
+    fn worth(&self, sample: &Sample, signals: &Signals) -> f64 {
+        let Some((neutral, _)) = &self.known else { return 0.0 };
+        let now = Relative::to(signals, neutral);
+        let straight = (1.0 - now.yaw_deg.hypot(now.pitch_deg) / 30.0).max(0.0);
+        sample.sharpness * straight * now.eyes.clamp(0.0, 1.0).powi(2)
     }
 
     fn is_straight(&self, signals: &Signals) -> bool {
@@ -507,7 +543,7 @@ impl Session {
     fn wait(&mut self, at_ms: f64) {
         let delay = if self.policy.rehearsal.is_some() { 0 } else { self.challenge.below(MAX_DELAY_MS) };
         self.stage = Stage::Waiting { since_ms: at_ms, rest_since_ms: None, delay_ms: delay as f64 };
-        self.wants_embedding = true;
+        self.owes_rest = true;
     }
 
     #[expect(clippy::too_many_arguments, reason = "one frame, taken apart")]
@@ -518,6 +554,7 @@ impl Session {
         now: &Relative,
         blink: f64,
         change: &Change,
+        expression: bool,
         face: &FaceSeen,
         size: [u32; 2],
         told: &mut Told,
@@ -535,8 +572,8 @@ impl Session {
                     return if at_ms - *since_ms > SETTLE_MS { Err(Reason::NoNeutralFace) } else { Ok(()) };
                 }
                 let resting_since = *rest_since_ms.get_or_insert(at_ms);
-                if at_ms - resting_since >= rest_ms + *delay_ms && self.identity.is_some() {
-                    self.prompt(at_ms, face, told);
+                if at_ms - resting_since >= rest_ms + *delay_ms && !self.owes_rest {
+                    self.prompt(at_ms, now, face, size, told);
                 }
             }
             Stage::Watching(watch) => {
@@ -544,27 +581,44 @@ impl Session {
                 told.instruction = Instruction::Now(action);
                 let reached = actions::level(action, now, self.mirroring, &self.terms) >= 1.0;
                 let of_head = self.solidity.confirms(change, &self.terms);
-                if action.turns_head() && reached && self.solidity.is_unconfirmed(of_head) {
-                    return Err(Reason::FaceFlat);
-                }
-                let confirmed = of_head || !action.turns_head();
+                let confirmed = match action {
+                    // With an expression the way of a turn is not judged, only the turn.
+                    _ if action.turns_head() && expression => change.is_of_head(&self.terms),
+                    _ if action.turns_head() => {
+                        if reached && self.solidity.is_unconfirmed(of_head) {
+                            return Err(Reason::FaceFlat);
+                        }
+                        of_head
+                    }
+                    Action::MoveCloser if reached => match approach(self.relief.as_ref(), face, size) {
+                        Some(share) => {
+                            let of_head = share >= self.terms.parallax_share_min;
+                            if self.solidity.is_unconfirmed(of_head) {
+                                return Err(Reason::NoParallax);
+                            }
+                            of_head
+                        }
+                        None => false,
+                    },
+                    _ => true,
+                };
+                let confirmed = confirmed && !self.owes_halfway;
                 let prompted_ms = watch.prompted_ms();
+                if at_ms - prompted_ms > self.policy.step_ms {
+                    return Err(Reason::ActionMissing);
+                }
                 match watch.see(at_ms, now, blink, self.mirroring, confirmed, &self.terms) {
                     Progress::Going(level) => {
-                        if at_ms - prompted_ms > self.policy.step_ms {
-                            return Err(Reason::ActionMissing);
-                        }
                         told.step_progress = level;
                         told.progress = self.share(level);
                     }
                     Progress::TooEarly => return Err(Reason::ActionTooEarly),
                     // A plane that is tilted shows something like a look down.
-                    Progress::Wrong(other) if other.turns_head() && !of_head => return Err(Reason::FaceFlat),
+                    Progress::Wrong(other) if other.turns_head() && !expression && !of_head => {
+                        return Err(Reason::FaceFlat);
+                    }
                     Progress::Wrong(_) => return Err(Reason::WrongAction),
                     Progress::Done { begun_ms } => {
-                        if action == Action::MoveCloser {
-                            self.approached(face, size)?;
-                        }
                         if action.is_turn() && self.mirroring == Mirroring::Unknown {
                             self.mirroring = Mirroring::told_by(action, actions::side_of_turn(now));
                         }
@@ -581,7 +635,7 @@ impl Session {
                         told.progress = self.share(0.0);
                         if self.steps.len() == self.challenge.steps() {
                             self.stage = Stage::Closing { since_ms: at_ms };
-                            self.wants_embedding = true;
+                            self.owes_rest = true;
                         } else {
                             self.wait(at_ms);
                         }
@@ -590,10 +644,10 @@ impl Session {
             }
             Stage::Closing { since_ms } => {
                 told.instruction = if at_rest { Instruction::HoldStill } else { Instruction::LookStraight };
-                let is_enough = at_rest && !self.wants_embedding && self.samples.len() >= MIN_SAMPLES;
+                let is_enough = at_rest && !self.owes_rest && self.samples.len() >= MIN_SAMPLES;
                 if is_enough || at_ms - *since_ms > CLOSING_MS {
                     let mut reasons = Vec::new();
-                    if self.wants_embedding {
+                    if self.owes_rest {
                         // The face did not come back to be compared.
                         reasons.push(Reason::NoNeutralFace);
                     }
@@ -611,26 +665,19 @@ impl Session {
     }
 
     /// Draws the next action and asks for it.
-    fn prompt(&mut self, at_ms: f64, face: &FaceSeen, told: &mut Told) {
-        // A face that fills the frame cannot come nearer.
-        let has_room = face.crop_scale / APPROACH_ROOM >= self.terms.crop_scale_min;
+    fn prompt(&mut self, at_ms: f64, now: &Relative, face: &FaceSeen, size: [u32; 2], told: &mut Told) {
+        // A face that fills the frame cannot come nearer, one that has come nearer already has begun, and a small one shows no perspective.
+        let grown_px = face.signals.span_px * (self.terms.closer_ratio_min - 1.0);
+        let has_room = face.crop_scale / APPROACH_ROOM >= self.terms.crop_scale_min
+            && actions::level(Action::MoveCloser, now, self.mirroring, &self.terms) < AT_REST
+            && grown_px >= MIN_EXPECTED_PARALLAX * f64::from(size[0].max(size[1]));
         let Some(action) = self.challenge.draw(|action| action != Action::MoveCloser || has_room) else { return };
         let reaction_ms = if self.takes_any_reaction_time() { 0.0 } else { self.terms.reaction_ms_min };
         self.stage = Stage::Watching(Watch::new(action, at_ms, reaction_ms));
         self.solidity.begin_step();
-        self.wants_embedding = true;
+        self.owes_halfway = true;
         told.instruction = Instruction::Now(action);
         told.prompt = Some(Prompt { step: self.steps.len(), action, frame_side: self.mirroring.side_of(action) });
-    }
-
-    /// Growth must be that of a head.
-    fn approached(&self, face: &FaceSeen, size: [u32; 2]) -> Result<(), Reason> {
-        let (Some(far), Some(near)) = (&self.relief, &face.relief) else { return Ok(()) };
-        let side = f64::from(size[0].max(size[1]));
-        match parallax_share(far, near, side) {
-            Some(share) if share < self.terms.parallax_share_min => Err(Reason::NoParallax),
-            _ => Ok(()),
-        }
     }
 
     /// Share of the session that is done, with so much of the present action.
@@ -639,21 +686,11 @@ impl Session {
         SETTLED_SHARE + (CLOSED_SHARE - SETTLED_SHARE) * ((self.steps.len() as f64 + level.min(0.95)) / steps).min(1.0)
     }
 
-    fn fail(&mut self, reason: Reason, index: u32, at_ms: f64, told: &mut Told) {
-        if let Stage::Watching(watch) = &self.stage {
-            let end = StepEnd {
-                step: self.steps.len(),
-                action: watch.action(),
-                passed: false,
-                reaction_ms: None,
-                duration_ms: at_ms - watch.prompted_ms(),
-                frame: index,
-            };
-            self.steps.push(end);
-            told.step = Some(end);
-        }
-        told.instruction = Instruction::Done;
+    fn fail(&mut self, reason: Reason, told: &mut Told) {
+        let ended = self.steps.len();
         told.verdict = Some(self.end(reason));
+        told.step = self.steps.get(ended).copied();
+        told.instruction = Instruction::Done;
     }
 
     fn verdict(&self, reasons: Vec<Reason>) -> Verdict {
@@ -668,6 +705,11 @@ impl Session {
             samples: live.len(),
         }
     }
+}
+
+/// The share of a head's perspective in an approach; `None` while it cannot be told.
+fn approach(far: Option<&Relief>, face: &FaceSeen, size: [u32; 2]) -> Option<f64> {
+    parallax_share(far?, face.relief.as_ref()?, f64::from(size[0].max(size[1])))
 }
 
 /// Share of the session's progress that is reached when the face has settled, and when the last action is done.

@@ -1,7 +1,7 @@
 //! Sessions with a made-up person who does what is asked, and with attackers who do something else.
 
 use super::super::actions::testing::{neutral, terms};
-use super::super::solid::testing::{head, print};
+use super::super::solid::testing::{head, print, relief};
 use super::*;
 
 /// What a face shows on one frame, in terms of what was asked.
@@ -69,7 +69,8 @@ fn face(pose: Pose, of: Face, frame: u32) -> FaceSeen {
     FaceSeen {
         mesh,
         signals,
-        thumb: std::array::from_fn(|at| (at as u8).wrapping_mul(texture)),
+        // The last term is the noise of a camera.
+        thumb: std::array::from_fn(|at| (at as u8).wrapping_mul(texture) ^ u8::from(at as u32 == frame % 500)),
         luma: 120.0,
         crop_scale: 2.4 / grown,
         sample: None,
@@ -122,8 +123,10 @@ impl Run {
         let face = seen.map(|(pose, of)| {
             let mut face = face(pose, of, self.frame);
             let wants = self.session.wants(at_ms, &face.signals, face.crop_scale);
-            face.sample = wants.sample.then_some(Sample { live: 0.9, sharpness: 100.0, pattern: false });
-            face.embedding = wants.embedding.then(|| embedding(of));
+            face.sample = wants.sample.then_some(Sample { live: 0.9, sharpness: 100.0 });
+            let is_best = face.sample.is_some_and(|sample| self.session.would_be_best(&sample, &face.signals));
+            face.embedding = (wants.embedding || is_best).then(|| embedding(of));
+            face.relief = wants.relief.then(|| relief(&face.mesh));
             face
         });
         let told = self.session.see(Seen { index: self.frame, at_ms, frame_size: [640, 480], face, second_face });
@@ -347,12 +350,73 @@ fn a_print_that_is_waved_is_flat() {
 }
 
 #[test]
+fn a_print_that_is_brought_closer_lacks_perspective() {
+    let mut run = Run::new(policy(&[Action::MoveCloser]));
+    while run.prompts.is_empty() {
+        assert_eq!(run.show(Some((Pose::default(), Face::Print)), None).verdict, None);
+    }
+    let ended = (0..200).find_map(|frame| {
+        let closer = (f64::from(frame - 12) / 15.0).clamp(0.0, 1.0);
+        run.show(Some((Pose { closer, ..Pose::default() }, Face::Print)), None).verdict
+    });
+    assert_eq!(ended.unwrap().reasons, [Reason::NoParallax]);
+}
+
+#[test]
+fn who_was_seen_before_the_challenge_is_neither_the_best_frame_nor_a_sample() {
+    let mut run = Run::new(policy(&[Action::TurnLeft]));
+    // Not still, so that it does not settle; sharp and frontal all the same.
+    for frame in 0..40 {
+        let pose = Pose { yaw: if frame % 2 == 0 { 0.0 } else { 8.0 }, ..Pose::default() };
+        let told = run.show(Some((pose, Face::OtherPerson)), None);
+        assert!(!told.is_best && told.verdict.is_none());
+    }
+    assert_eq!(run.session.samples.len(), 0);
+}
+
+#[test]
+fn a_person_who_steps_in_for_the_action_alone_is_another_face() {
+    let mut run = Run::new(policy(&[Action::TurnLeft]));
+    while run.prompts.is_empty() {
+        assert_eq!(run.pose(Pose::default()), None);
+    }
+    assert_eq!(run.pose(Pose::default()), None);
+    // Too long for a cut to be seen, too short to be an interruption.
+    run.frame += 14;
+    let ended = (0..60).find_map(|frame| {
+        let level = envelope(Action::TurnLeft, frame).unwrap_or(0.0);
+        run.show(Some((Pose::of(Action::TurnLeft, level), Face::OtherPerson)), None).verdict
+    });
+    assert_eq!(ended.unwrap().reasons, [Reason::FaceChanged]);
+}
+
+#[test]
+fn a_diagonal_turn_is_no_turn_and_a_smile_does_not_make_a_turn_flat() {
+    let diagonal = after_prompt(&[Action::TurnLeft], |frame| {
+        let level = (f64::from(frame) / 14.0).min(1.0);
+        Some((Pose { yaw: 24.0 * level, pitch: -18.0 * level, ..Pose::default() }, Face::Person))
+    });
+    assert!([Reason::ActionMissing, Reason::WrongAction].contains(&diagonal.reasons[0]), "{diagonal:?}");
+    let mut run = Run::new(policy(&[Action::TurnLeft]));
+    while run.prompts.is_empty() {
+        assert_eq!(run.pose(Pose::default()), None);
+    }
+    let began = run.frame + 10;
+    let ended = (0..300).find_map(|_| {
+        let frames = run.frame.checked_sub(began).unwrap_or(u32::MAX);
+        let level = envelope(Action::TurnLeft, frames).unwrap_or(0.0);
+        run.pose(Pose { smile: 0.8 * level, ..Pose::of(Action::TurnLeft, level) })
+    });
+    assert_eq!(ended.unwrap().reasons, []);
+}
+
+#[test]
 fn frames_that_stop_for_long_interrupt_the_challenge_and_time_ends_it() {
     let mut run = Run::new(policy(&[Action::TurnLeft]));
     while run.prompts.is_empty() {
         assert_eq!(run.pose(Pose::default()), None);
     }
-    run.frame += 40;
+    run.frame += 20;
     assert_eq!(run.pose(Pose::default()).unwrap().reasons, [Reason::FramesInterrupted]);
     let mut run = Run::new(Policy { session_ms: 5000.0, ..policy(&[Action::TurnLeft]) });
     run.frame = 160;

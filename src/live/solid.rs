@@ -135,7 +135,7 @@ const PATCH_CORRELATION_MIN: f64 = 0.8;
 const PATCHES_MIN: usize = 20;
 
 /// Below this the perspective of a head is lost in noise.
-const MIN_EXPECTED_PARALLAX: f64 = 0.02;
+pub const MIN_EXPECTED_PARALLAX: f64 = 0.02;
 
 /// A face in grey, with the depth of its points: the landmarks alone are drawn towards an average face and do not show perspective.
 #[derive(Debug, Clone)]
@@ -343,6 +343,27 @@ pub mod testing {
         flat
     }
 
+    /// A mesh as a picture with texture, drawn where its points lie.
+    pub fn relief(mesh: &Mesh) -> Relief {
+        let mut grey = vec![128.0_f64; RELIEF_SIDE * RELIEF_SIDE];
+        for (index, point) in mesh.upright.iter().enumerate() {
+            let contrast = if index % 2 == 0 { 90.0 } else { -90.0 };
+            let [x, y] = [point[0], point[1]];
+            for v in -6..=6_i32 {
+                for u in -6..=6_i32 {
+                    let (px, py) = ((x + f64::from(u)).floor(), (y + f64::from(v)).floor());
+                    if !(0.0..RELIEF_SIDE as f64).contains(&px) || !(0.0..RELIEF_SIDE as f64).contains(&py) {
+                        continue;
+                    }
+                    let near = (-((px - x).powi(2) + (py - y).powi(2)) / 4.0).exp();
+                    grey[py as usize * RELIEF_SIDE + px as usize] += contrast * near;
+                }
+            }
+        }
+        let grey = grey.into_iter().map(|value| value.clamp(0.0, 255.0) as u8).collect();
+        Relief::new(mesh, grey, &mesh.to_picture).unwrap()
+    }
+
     fn body(yaw_deg: f64, pitch_deg: f64, distance: f64, depth: f64) -> Mesh {
         let (sin_yaw, cos_yaw) = yaw_deg.to_radians().sin_cos();
         let (sin_pitch, cos_pitch) = pitch_deg.to_radians().sin_cos();
@@ -373,7 +394,7 @@ pub mod testing {
 #[cfg(test)]
 mod tests {
     use super::super::actions::testing::terms;
-    use super::testing::{head, print};
+    use super::testing::{head, print, relief};
     use super::*;
 
     #[test]
@@ -399,40 +420,19 @@ mod tests {
         assert!(change.shape < 1e-9 && change.plane < 1e-6 && change.body < 1e-9, "{change:?}");
     }
 
-    /// A mesh as a picture with texture, drawn where its points lie.
-    fn relief(mesh: &Mesh, of: &Mesh) -> Relief {
-        let mut grey = vec![128.0_f64; RELIEF_SIDE * RELIEF_SIDE];
-        for (index, (point, _)) in mesh.upright.iter().zip(&of.upright).enumerate() {
-            let contrast = if index % 2 == 0 { 90.0 } else { -90.0 };
-            let [x, y] = [point[0], point[1]];
-            for v in -6..=6_i32 {
-                for u in -6..=6_i32 {
-                    let (px, py) = ((x + f64::from(u)).floor(), (y + f64::from(v)).floor());
-                    if !(0.0..RELIEF_SIDE as f64).contains(&px) || !(0.0..RELIEF_SIDE as f64).contains(&py) {
-                        continue;
-                    }
-                    let near = (-((px - x).powi(2) + (py - y).powi(2)) / 4.0).exp();
-                    grey[py as usize * RELIEF_SIDE + px as usize] += contrast * near;
-                }
-            }
-        }
-        let grey = grey.into_iter().map(|value| value.clamp(0.0, 255.0) as u8).collect();
-        Relief::new(mesh, grey, &mesh.to_picture).unwrap()
-    }
-
     #[test]
     fn a_head_that_comes_nearer_shows_its_depth_and_a_print_does_not() {
         let nearer = |mesh: fn(f64, f64, f64) -> Mesh| {
             let (far, mut near) = (mesh(0.0, 0.0, 8.0), mesh(0.0, 0.0, 5.5));
             near.to_picture.m[0][0] *= 8.0 / 5.5;
             near.to_picture.m[1][1] *= 8.0 / 5.5;
-            let (far, near) = (relief(&far, &far), relief(&near, &far));
+            let (far, near) = (relief(&far), relief(&near));
             // Focal length in pixels: distance in spans times the span's pixels.
             parallax_share(&far, &near, 8.0 * 70.0).unwrap()
         };
         let (of_head, of_print) = (nearer(head), nearer(print));
         assert!((0.5..1.5).contains(&of_head) && of_print.abs() < 0.2, "{of_head} {of_print}");
         let still = head(0.0, 0.0, 8.0);
-        assert_eq!(parallax_share(&relief(&still, &still), &relief(&still, &still), 640.0), None);
+        assert_eq!(parallax_share(&relief(&still), &relief(&still), 640.0), None);
     }
 }

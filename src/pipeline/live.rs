@@ -170,7 +170,8 @@ impl LiveSession {
         };
         if *self.frame_size.get_or_insert(size) != size {
             let verdict = self.session.end(Reason::FrameSizeChanged);
-            return Ok(Looked::Told(Box::new(ended(verdict)), None));
+            let progress = self.session.progress();
+            return Ok(Looked::Told(Box::new(ended(verdict, progress)), None));
         }
         let (face, second_face) = self.find(&picture.image, frame.at_ms)?;
         let shown = face.as_ref().filter(|_| shows).map(|face| Box::new(shown(face, &picture)));
@@ -241,7 +242,8 @@ impl LiveSession {
             if wants.sample {
                 seen.sample = self.sample(image, face)?;
             }
-            if wants.embedding {
+            let is_best = seen.sample.as_ref().is_some_and(|sample| self.session.would_be_best(sample, &seen.signals));
+            if wants.embedding || is_best {
                 seen.embedding = Some(self.engine.face_models.embedder.embed(image, face, &self.context)?);
             }
         }
@@ -285,7 +287,7 @@ impl LiveSession {
         }
         let aligned = align::to_template(image, face, &align::ARCFACE, SHARPNESS_SIDE_PX);
         let sharpness = aligned.map_or(0.0, |aligned| quality::measure(&aligned).sharpness);
-        Ok(Some(Sample { live: score.live, sharpness, pattern: false }))
+        Ok(Some(Sample { live: score.live, sharpness }))
     }
 
     /// Passive liveness over the frames, judged by the calibration; and the reasons that it gives.
@@ -338,14 +340,14 @@ pub fn outcome(reasons: &[Reason]) -> Outcome {
 }
 
 /// What is told with a session that ends before its frame was judged.
-fn ended(verdict: Verdict) -> Told {
+fn ended(verdict: Verdict, progress: f64) -> Told {
     Told {
         instruction: crate::live::session::Instruction::Done,
-        progress: 0.0,
+        progress,
         step_progress: 0.0,
         relative: None,
         prompt: None,
-        step: None,
+        step: verdict.steps.last().copied().filter(|step| !step.passed),
         is_best: false,
         verdict: Some(verdict),
     }
