@@ -377,7 +377,10 @@ fn code_name(code: Code) -> &'static str {
 }
 
 /// Reads `500ms`, `10s` or `2m`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let seconds_per_unit = match unit {

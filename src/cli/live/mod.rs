@@ -417,19 +417,7 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 
 /// Reads `800ms`, `8s` or `2m`. Which times are allowed, the daemon knows.
 fn parse_time(text: &str) -> Result<prost_types::Duration, String> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let seconds_per_unit = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        _ => return Err("expected a number with the unit ms, s or m".into()),
-    };
-    let number: f64 = number.parse().map_err(|_| "expected a number before the unit")?;
-    Duration::try_from_secs_f64(number * seconds_per_unit)
-        .ok()
-        .and_then(|time| prost_types::Duration::try_from(time).ok())
-        .ok_or_else(|| "expected a shorter time".into())
+    prost_types::Duration::try_from(connect::parse_duration(text)?).map_err(|_| "expected a shorter time".into())
 }
 
 #[cfg(test)]
