@@ -141,7 +141,13 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
     let counts = Arc::new(Counts::default());
     let held = Held { call, events, wanted, counts: Arc::clone(&counts), last_frame: 0, _place: place };
     let Some(session) = session else {
-        let verdict = Verdict { reasons: vec![Reason::NotCalibrated], steps: Vec::new(), live: None, samples: 0 };
+        let verdict = Verdict {
+            reasons: vec![Reason::NotCalibrated],
+            steps: Vec::new(),
+            live: None,
+            samples: 0,
+            is_unsettled: true,
+        };
         held.started(held.wanted.policy.steps).await?;
         return held.decide(None, verdict).await;
     };

@@ -213,6 +213,8 @@ pub struct Verdict {
     /// The lower quartile of passive liveness over the frames at rest, and their number; `None` if there were too few.
     pub live: Option<f64>,
     pub samples: usize,
+    /// Frames of before the challenge had to be taken: they may speak against the person and not for them.
+    pub is_unsettled: bool,
 }
 
 enum Stage {
@@ -253,6 +255,8 @@ pub struct Session {
     owes_rest: bool,
     owes_halfway: bool,
     samples: Vec<f64>,
+    /// Those of before the challenge. They speak against nobody who comes later, and for nobody: who was there then may have gone.
+    early: Vec<f64>,
     sampled_ms: Option<f64>,
     best: f64,
     steps: Vec<StepEnd>,
@@ -283,6 +287,7 @@ impl Session {
             owes_rest: true,
             owes_halfway: false,
             samples: Vec::new(),
+            early: Vec::new(),
             sampled_ms: None,
             best: 0.0,
             steps: Vec::new(),
@@ -317,8 +322,7 @@ impl Session {
             }
         };
         Wants {
-            // Nothing of the time before the challenge counts: who was there then may have gone.
-            sample: self.known.is_some() && is_due && is_resting && crop_scale >= self.terms.crop_scale_min,
+            sample: is_due && is_resting && crop_scale >= self.terms.crop_scale_min,
             embedding: (self.owes_rest && self.known.is_some() && is_resting) || (self.owes_halfway && is_halfway),
             relief: is_near || (self.known.is_some() && self.relief.is_none() && is_resting),
         }
@@ -453,6 +457,10 @@ impl Session {
     /// Keeps what a closer look said; true if the frame is the best so far, and is of the session's own face.
     fn sample(&mut self, at_ms: f64, sample: &Sample, face: &FaceSeen) -> bool {
         self.sampled_ms = Some(at_ms);
+        if self.known.is_none() {
+            self.early.push(sample.live);
+            return false;
+        }
         self.samples.push(sample.live);
         let is_best = self.would_be_best(sample, &face.signals) && face.embedding.is_some();
         if is_best {
@@ -695,6 +703,10 @@ impl Session {
 
     fn verdict(&self, reasons: Vec<Reason>) -> Verdict {
         let mut live = self.samples.clone();
+        let is_unsettled = live.len() < MIN_SAMPLES;
+        if is_unsettled {
+            live.extend(&self.early);
+        }
         live.sort_by(f64::total_cmp);
         let is_enough = live.len() >= MIN_SAMPLES;
         Verdict {
@@ -703,6 +715,7 @@ impl Session {
             // Of six values the second, of nine the third.
             live: is_enough.then(|| live[(live.len() - 1) / 4]),
             samples: live.len(),
+            is_unsettled,
         }
     }
 }

@@ -372,6 +372,8 @@ fn who_was_seen_before_the_challenge_is_neither_the_best_frame_nor_a_sample() {
         assert!(!told.is_best && told.verdict.is_none());
     }
     assert_eq!(run.session.samples.len(), 0);
+    let verdict = run.session.end(Reason::CallerEnded);
+    assert_eq!((verdict.live, verdict.is_unsettled), (Some(0.9), true), "told, and of no use to pass");
 }
 
 #[test]

@@ -305,7 +305,12 @@ impl LiveSession {
             finding.warnings.push(told(Reason::TooFewFrontalFrames));
             return (finding, Some(Reason::TooFewFrontalFrames));
         };
-        let finding = finding.decide(score, &terms);
+        let mut finding = finding.decide(score, &terms);
+        if verdict.is_unsettled && finding.outcome != Outcome::Fail {
+            finding.outcome = Outcome::Inconclusive;
+            finding.warnings.push(told(Reason::TooFewFrontalFrames));
+            return (finding, Some(Reason::TooFewFrontalFrames));
+        }
         let reason = match finding.outcome {
             Outcome::Pass => None,
             Outcome::Review => Some(Reason::PassiveLivenessUnsure),
