@@ -1,7 +1,8 @@
 //! The limits of active liveness, out of the operating point of `calibration/active_liveness.toml`.
 //!
-//! Called when a session begins. Each limit is a key of the file, so that thresholds live in calibration alone; a file that lacks one is refused when the daemon
-//! starts ([`Terms::from_point`]). How each was found stands in the file and in `docs/accuracy.md`.
+//! Called when a session begins. Each limit on what is measured is a key of the file; a file that lacks one is refused when the daemon
+//! starts ([`Terms::from_point`]). How each was found stands in the file and in `docs/accuracy.md`. Left out: how many frames a thing must be seen on, for how long, and the noise of
+//! landmarks, which belong to the way of measuring and stand where it is done.
 
 use crate::calibration::OperatingPoint;
 
