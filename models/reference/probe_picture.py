@@ -18,16 +18,21 @@ def value(x, y, c):
     return ((np.uint32(3) * blocks + mix(x, y, c + np.uint32(3))) // np.uint32(4)).astype(np.uint8)
 
 
+def pixels(size, channels=3):
+    """The picture as it is, 0..255: `[height, width, channels]`."""
+    width, height = size
+    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(channels), indexing="ij")
+    return value(x, y, c)
+
+
 def tensor(spec, size):
     """The picture as the input of a model: `spec` is the manifest's `input`, `size` is [width, height]. Batch of one."""
-    width, height = size
     channels = 1 if spec["colour"] == "grey" else 3
-    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(channels), indexing="ij")
-    pixels = value(x, y, c).astype(np.float32)
-    pixels = (pixels - np.float32(spec["mean"][:channels])) * np.float32(spec["scale"][:channels])
+    picture = pixels(size, channels).astype(np.float32)
+    picture = (picture - np.float32(spec["mean"][:channels])) * np.float32(spec["scale"][:channels])
     if spec["layout"] == "nchw":
-        pixels = pixels.transpose(2, 0, 1)
-    return np.ascontiguousarray(pixels[None])
+        picture = picture.transpose(2, 0, 1)
+    return np.ascontiguousarray(picture[None])
 
 
 if __name__ == "__main__":

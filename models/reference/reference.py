@@ -5,7 +5,7 @@
 
 CACHE is the directory of fetched files that `vouch models pull --cache CACHE` leaves; files in it are named by their SHA-256.
 The source runtimes are ONNX Runtime for ONNX files, OpenCV's dnn module for the 8-bit form of SFace (which was made
-for it), LiteRT for TensorFlow Lite and TensorFlow.js (through faceres.mjs) for its own format.
+for it), LiteRT for TensorFlow Lite, TensorFlow.js (through faceres.mjs) and dlib for their own formats.
 """
 
 import json
@@ -17,7 +17,7 @@ import tomllib
 
 import numpy as np
 
-from probe_picture import tensor
+from probe_picture import pixels, tensor
 
 HERE = pathlib.Path(__file__).resolve().parent
 SAMPLES = 16
@@ -71,6 +71,15 @@ def with_tfjs(paths, names, x):
     ]
 
 
+def with_dlib(paths, names, x):
+    """dlib takes the picture as it is and subtracts and divides by itself, by numbers from the file."""
+    import dlib
+
+    network = dlib.face_recognition_model_v1(str(paths[0]))
+    picture = pixels((x.shape[3], x.shape[2]))
+    return f"dlib {dlib.__version__} on the source file", [list(network.compute_face_descriptor(picture))]
+
+
 def with_onnxruntime_and_ctc(paths, names, x):
     """The end of src/models/convert/ctc.rs in NumPy, on what the source file gives."""
     import onnxruntime
@@ -89,6 +98,7 @@ RUNTIMES = {
     "ctc_text": with_onnxruntime_and_ctc,
     "tflite": with_litert,
     "tfjs": with_tfjs,
+    "dlib": with_dlib,
 }
 
 

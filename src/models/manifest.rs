@@ -25,6 +25,9 @@ pub enum Role {
     FaceDetector,
     /// Aligned face to identity vector.
     FaceEmbedder,
+    /// A second identity vector, from another network: crop of 150 px on dlib's template with padding 0.25. Shipped with 128
+    /// values; any number will do, they are compared by their cosine.
+    FaceEmbedderB,
     /// Dense face mesh: pose, presence.
     FaceLandmarks,
     /// Live, print or screen from the surroundings of the face.
@@ -45,9 +48,10 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order of a verification.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::FaceDetector,
         Self::FaceEmbedder,
+        Self::FaceEmbedderB,
         Self::FaceLandmarks,
         Self::PassiveLiveness,
         Self::AgeA,
@@ -63,6 +67,7 @@ impl Role {
         match self {
             Self::FaceDetector => "face_detector",
             Self::FaceEmbedder => "face_embedder",
+            Self::FaceEmbedderB => "face_embedder_b",
             Self::FaceLandmarks => "face_landmarks",
             Self::PassiveLiveness => "passive_liveness",
             Self::AgeA => "age_a",
@@ -173,6 +178,8 @@ pub enum Conversion {
     Tflite,
     /// TensorFlow.js to ONNX; the files are the graph and the weights.
     Tfjs,
+    /// dlib's face recognition network to ONNX.
+    Dlib,
 }
 
 /// A package of a public registry and the files that are taken from it.

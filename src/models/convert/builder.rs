@@ -1,8 +1,9 @@
-//! Emits ONNX graphs for image networks that were written with channels last.
+//! Emits ONNX graphs for image networks of other formats.
 //!
-//! Called by `tflite` and `tfjs`. The graph takes `[N,H,W,C]` as its source does, turns it once to `[N,C,H,W]`, which is what
-//! ONNX convolutions want, and turns images back only where they leave the graph. Sizes are tracked, so that TensorFlow's
-//! "SAME" padding becomes explicit numbers.
+//! Called by `tflite`, `tfjs` and `dlib`. TensorFlow's networks were written with channels last: the graph takes `[N,H,W,C]` as
+//! its source does, turns it once to `[N,C,H,W]`, which is what ONNX convolutions want, and turns images back only where they
+//! leave the graph. dlib's have channels first from the start. Sizes are tracked, so that TensorFlow's "SAME" padding becomes
+//! explicit numbers.
 
 use prost::Message;
 
@@ -19,7 +20,7 @@ const IR_VERSION: i64 = 8;
 /// What a value of the graph looks like, without the batch dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// `[N, channels, height, width]` in the emitted graph, channels last in the source.
+    /// `[N, channels, height, width]` in the emitted graph, whatever the source has.
     Image { height: usize, width: usize, channels: usize },
     /// `[N, columns]` in both.
     Row { columns: usize },
@@ -151,6 +152,12 @@ impl Builder {
         Value { name: turned, shape: Shape::Image { height, width, channels } }
     }
 
+    /// Declares the graph input `[N, channels, height, width]`, for a source that has channels first.
+    pub fn input_planes(&mut self, name: &str, [height, width]: [usize; 2], channels: usize) -> Value {
+        self.inputs.push(ValueInfoProto::f32(name, dims(&[channels, height, width])));
+        Value { name: name.to_owned(), shape: Shape::Image { height, width, channels } }
+    }
+
     /// A convolution. `weights` is `[outputs, inputs / groups, kernel height, kernel width]`, `bias` has one value per output.
     pub fn convolve(
         &mut self,
@@ -178,10 +185,19 @@ impl Builder {
     }
 
     pub fn max_pool(&mut self, input: &Value, window: Window) -> Result<Value, ConvertError> {
+        self.pool("MaxPool", input, window)
+    }
+
+    /// The mean of each window; what padding adds does not count.
+    pub fn average_pool(&mut self, input: &Value, window: Window) -> Result<Value, ConvertError> {
+        self.pool("AveragePool", input, window)
+    }
+
+    fn pool(&mut self, operator: &str, input: &Value, window: Window) -> Result<Value, ConvertError> {
         let (height, width, channels) = image(input)?;
         let ([height, width], mut attributes) = window.describe(height, width)?;
         attributes.retain(|attribute| attribute.name != "dilations");
-        let name = self.node("MaxPool", &[&input.name], attributes);
+        let name = self.node(operator, &[&input.name], attributes);
         Ok(Value { name, shape: Shape::Image { height, width, channels } })
     }
 
@@ -261,16 +277,26 @@ impl Builder {
         Ok(Value { name, shape: Shape::Row { columns: channels } })
     }
 
-    /// Row times `[inputs, outputs]` weights plus bias.
-    pub fn fully_connect(&mut self, input: &Value, weights: &Array, bias: &Array) -> Result<Value, ConvertError> {
+    /// Row times `[inputs, outputs]` weights, plus bias if there is one.
+    pub fn fully_connect(
+        &mut self,
+        input: &Value,
+        weights: &Array,
+        bias: Option<&Array>,
+    ) -> Result<Value, ConvertError> {
         let columns = columns(input)?;
-        if weights.shape.len() != 2 || weights.shape[0] != columns || bias.shape != [weights.shape[1]] {
-            let shapes = (&weights.shape, &bias.shape);
+        let [inputs, outputs] = weights.shape[..] else {
+            return Err(ConvertError::malformed(format!("a matrix of shape {:?}", weights.shape)));
+        };
+        if inputs != columns || bias.is_some_and(|bias| bias.shape != [outputs]) {
+            let shapes = (&weights.shape, bias.map(|bias| &bias.shape));
             return Err(ConvertError::malformed(format!("weights and bias {shapes:?} over {columns} columns")));
         }
-        let (weight_name, bias_name) = (self.constant(weights), self.constant(bias));
-        let name = self.node("Gemm", &[&input.name, &weight_name, &bias_name], Vec::new());
-        Ok(Value { name, shape: Shape::Row { columns: weights.shape[1] } })
+        let mut inputs = vec![input.name.clone(), self.constant(weights)];
+        inputs.extend(bias.map(|bias| self.constant(bias)));
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let name = self.node("Gemm", &inputs, Vec::new());
+        Ok(Value { name, shape: Shape::Row { columns: outputs } })
     }
 
     /// Declares `value` as a graph output under `name`; images leave with channels last.
@@ -353,7 +379,8 @@ fn dims(sizes: &[usize]) -> Vec<DimensionProto> {
     std::iter::once(DimensionProto::free("N")).chain(sizes).collect()
 }
 
-fn image(value: &Value) -> Result<(usize, usize, usize), ConvertError> {
+/// Height, width and channels of an image.
+pub fn image(value: &Value) -> Result<(usize, usize, usize), ConvertError> {
     match value.shape {
         Shape::Image { height, width, channels } => Ok((height, width, channels)),
         Shape::Row { .. } => Err(ConvertError::unsupported(format!("{} should be an image", value.name))),

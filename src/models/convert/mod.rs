@@ -7,6 +7,7 @@
 
 mod builder;
 pub mod ctc;
+pub mod dlib;
 pub mod fold;
 pub mod onnx;
 pub mod tfjs;
@@ -46,6 +47,7 @@ pub fn convert(conversion: Conversion, files: &[Vec<u8>]) -> Result<Vec<u8>, Con
         (Conversion::FoldFreeSize, [file]) => fold::fold(file, fold::FreeDimensions::BatchAndSize),
         (Conversion::CtcText, [file]) => ctc::convert(file),
         (Conversion::Tflite, [file]) => tflite::convert(file),
+        (Conversion::Dlib, [file]) => dlib::convert(file),
         (Conversion::Tfjs, [graph, weights]) => tfjs::convert(graph, weights),
         (conversion, files) => Err(ConvertError::malformed(format!(
             "the conversion {conversion:?} cannot start from {} files",

@@ -297,7 +297,7 @@ impl Conversion<'_> {
             return Err(ConvertError::unsupported(format!("{}: transposed operands", node.name)));
         }
         let (input, weights, bias) = (self.input(node, 0)?, self.weight(node, 1)?, self.weight(node, 2)?);
-        let value = self.builder.fully_connect(&input, &weights, &bias)?;
+        let value = self.builder.fully_connect(&input, &weights, Some(&bias))?;
         let fused = node.attr.get("fused_ops").and_then(|attribute| attribute.list.as_ref());
         let fused = fused.map_or(Ok(Vec::new()), |list| list.s.iter().map(|text| decode(text)).collect())?;
         match fused.iter().map(String::as_str).collect::<Vec<_>>()[..] {
