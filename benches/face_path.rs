@@ -13,6 +13,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use vouch::checks::{FaceEvidence, MediaKind};
 use vouch::config::Config;
 use vouch::face::align;
+use vouch::face::embed::EmbeddingKind;
 use vouch::imaging::decode::{DecodeOptions, decode};
 use vouch::inference::RequestContext;
 use vouch::pipeline::picture::{Picture, Search};
@@ -45,13 +46,13 @@ fn stages(criterion: &mut Criterion) {
         bencher.iter(|| drop(black_box(picture().found(Search::MainFace).map(drop))));
     });
     group.bench_function("decode + detect + embed", |bencher| {
-        bencher.iter(|| drop(black_box(picture().embedding().map(drop))));
+        bencher.iter(|| drop(black_box(picture().embedding(EmbeddingKind::A).map(drop))));
     });
     group.bench_function("everything", |bencher| {
         bencher.iter(|| {
             let picture = picture();
             drop(black_box((picture.quality(), picture.liveness(), picture.ages())));
-            drop(black_box(picture.embedding().map(drop)));
+            drop(black_box(picture.embedding(EmbeddingKind::A).map(drop)));
         });
     });
     group.finish();

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use vouch::config::Config;
 use vouch::face::detect::FaceDetector;
-use vouch::face::embed::FaceEmbedder;
+use vouch::face::embed::{Crop, FaceEmbedder};
 use vouch::face::landmarks::{FaceLandmarks, Mesh, Region};
 use vouch::face::liveness::PassiveLiveness;
 use vouch::face::{Bounds, align};
@@ -123,7 +123,7 @@ impl Models {
         Ok(Self {
             detector: FaceDetector::new(models::port(&registry, Role::FaceDetector)?),
             landmarks: FaceLandmarks::new(models::port(&registry, Role::FaceLandmarks)?),
-            embedder: FaceEmbedder::new(models::port(&registry, Role::FaceEmbedder)?),
+            embedder: FaceEmbedder::new(models::port(&registry, Role::FaceEmbedder)?, Crop::ArcFace),
             liveness: PassiveLiveness::new(models::port(&registry, Role::PassiveLiveness)?),
             context: Arc::default(),
             _registry: registry,

@@ -17,7 +17,7 @@ use vouch::api::proto::MatchFacesRequest;
 use vouch::error::Error;
 use vouch::face::ModelPort;
 use vouch::face::detect::FaceDetector;
-use vouch::face::embed::FaceEmbedder;
+use vouch::face::embed::{Crop, FaceEmbedder};
 use vouch::imaging::decode::{DecodeOptions, decode};
 use vouch::inference::batcher::BatchRunner;
 use vouch::inference::provider::Provider;
@@ -42,14 +42,12 @@ impl Model for Recorder {
     }
 }
 
-/// One picture with the inputs that its face path gives to the two models, and sessions of its own.
+/// One picture with the inputs that its face path gives to the models, and sessions of its own.
 struct Bare {
     file: bytes::Bytes,
     options: DecodeOptions,
-    detector: OnnxRunner,
-    detector_inputs: Vec<Tensor>,
-    embedder: OnnxRunner,
-    embedder_inputs: Vec<Tensor>,
+    /// A session with what it is asked: the detector, and the two embedders with the face and its mirror image each.
+    models: [(OnnxRunner, Vec<Tensor>); 3],
 }
 
 impl Bare {
@@ -74,30 +72,34 @@ impl Bare {
             (Arc::clone(&recorder), ModelPort { model: recorder, input })
         };
         let (detector_asked, detector) = recorded(Role::FaceDetector);
-        let (embedder_asked, embedder) = recorded(Role::FaceEmbedder);
+        let (first_asked, first) = recorded(Role::FaceEmbedder);
+        let (second_asked, second) = recorded(Role::FaceEmbedderB);
         let options = DecodeOptions { min_long_side_px: Some(FACE_LONG_SIDE_PX), ..DecodeOptions::default() };
         let image = decode(&file, &options).unwrap().image;
         let context = Arc::default();
         let found = FaceDetector::new(detector).find(&image, &context).unwrap();
-        drop(FaceEmbedder::new(embedder).embed(&found.image, &found.faces[0], &context).unwrap());
-        let inputs = |asked: &Recorder| std::mem::take(&mut *asked.asked.lock().unwrap());
+        for (embedder, crop) in [(first, Crop::ArcFace), (second, Crop::DlibChip)] {
+            let embedder = FaceEmbedder::new(embedder, crop);
+            drop(embedder.embed_with_mirror(&found.image, &found.faces[0], &context).unwrap());
+        }
+        let asked = |role, asked: &Recorder| (session(role).0, std::mem::take(&mut *asked.asked.lock().unwrap()));
         Self {
             file,
             options,
-            detector: session(Role::FaceDetector).0,
-            detector_inputs: inputs(&detector_asked),
-            embedder: session(Role::FaceEmbedder).0,
-            embedder_inputs: inputs(&embedder_asked),
+            models: [
+                asked(Role::FaceDetector, &detector_asked),
+                asked(Role::FaceEmbedder, &first_asked),
+                asked(Role::FaceEmbedderB, &second_asked),
+            ],
         }
     }
 
     fn run(&mut self) {
         std::hint::black_box(decode(&self.file, &self.options).unwrap());
-        for input in &self.detector_inputs {
-            std::hint::black_box(self.detector.run_batch(std::slice::from_ref(input)).unwrap());
-        }
-        for input in &self.embedder_inputs {
-            std::hint::black_box(self.embedder.run_batch(std::slice::from_ref(input)).unwrap());
+        for (model, inputs) in &mut self.models {
+            for input in inputs.iter() {
+                std::hint::black_box(model.run_batch(std::slice::from_ref(input)).unwrap());
+            }
         }
     }
 }
@@ -139,7 +141,7 @@ fn main() {
         }
     }
     let ratio = |baseline: &[f64]| median(socket.iter().zip(baseline).map(|(call, bare)| call / bare).collect());
-    let runs: usize = bare.iter().map(|picture| picture.detector_inputs.len() + picture.embedder_inputs.len()).sum();
+    let runs: usize = bare.iter().flat_map(|picture| &picture.models).map(|(_, inputs)| inputs.len()).sum();
     println!("{ROUNDS} rounds, {runs} model runs each, {} cores", vouch::ops::process::available_cores());
     println!(
         "bare, one thread:    median {:7.2} ms   daemon / bare {:.3}",

@@ -22,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod document;
 pub mod error;
+pub mod evaluation;
 pub mod face;
 pub mod imaging;
 pub mod inference;

@@ -4,29 +4,36 @@
 //! `liveness_limits` crops and shrinks camera frames. Everything is deterministic. Left out: the choice of a limit, which is a
 //! judgement on the printed table and comes back with `--limit`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
-use image::RgbImage;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::imageops::blur;
+use image::{ExtendedColorType, ImageEncoder as _, RgbImage};
 use serde_json::json;
 use vouch::calibration::fit::{Presentation, SortedScores, equal_error_rate, rate_by_subject};
+use vouch::calibration::fusion::Term;
 use vouch::calibration::intervals::quantile;
-use vouch::calibration::{Calibration, Data, Direction, OperatingPoint, Rate};
+use vouch::calibration::{Calibration, Data, Direction, Fusion, OperatingPoint, Rate};
 use vouch::checks::FaceEvidence as _;
+use vouch::cli::evaluate::engine::{InProcess, in_parallel};
+use vouch::document::mrz::Date;
+use vouch::evaluation::data_set;
+use vouch::evaluation::scores::Truth;
+use vouch::evaluation::summary::in_words as percent;
 use vouch::face::Bounds;
-use vouch::face::embed::Embedding;
+use vouch::face::embed::{Embedding, EmbeddingKind};
 use vouch::imaging::Image;
 use vouch::imaging::resize::resize;
 use vouch::models::manifest::Role;
 use vouch::pipeline::picture::{Picture, Search};
 
-use super::engine::{InProcess, in_parallel};
-use super::liveness::find_frames;
-use super::{Failures, Options, Report, percent, provenance, rate_json, read_table, today};
+use super::{Options, Report};
 
 /// A way to spoil a picture and how much of it. `bounds` is the face.
 type Spoil = fn(&Image, &Bounds, f64) -> Image;
@@ -57,7 +64,8 @@ const QUALITY_PREPROCESSING: &str = "largest, most central face; sharpness and e
 
 /// What was measured on one degraded picture.
 struct Spoiled {
-    embedding: Embedding,
+    /// By name of the measurement.
+    embeddings: BTreeMap<&'static str, Embedding>,
     values: [(&'static str, f64); 9],
 }
 
@@ -65,20 +73,34 @@ struct Spoiled {
 ///
 /// # Errors
 /// As [`super::run`].
-pub fn quality(dir: &Path, options: &Options) -> anyhow::Result<Report> {
-    let pairs: Vec<[String; 4]> = read_table(&dir.join("pairs.csv"), ["a", "b", "same", "fold"])?
+pub fn quality(pairs: &Path, options: &Options) -> anyhow::Result<Report> {
+    let set = data_set::face_match(pairs)?;
+    // A genuine pair, and its person.
+    let pairs: Vec<([PathBuf; 2], Option<u32>)> = set
+        .cases
         .into_iter()
-        .filter(|[_, _, same, _]| same == "1")
+        .filter_map(|case| match case.trial.truth {
+            Truth::Pair { genuine: true, subjects, .. } => {
+                Some((case.media.try_into().ok()?, subjects.map(|[person, _]| person)))
+            }
+            _ => None,
+        })
         .step_by(options.every)
         .collect();
-    let point = options.default_point("face_match")?;
+    let (calibration, point) = options.calibration("face_match")?;
+    let fusion = calibration.fusion.unwrap_or_else(|| Fusion {
+        terms: vec![Term { measurement: EmbeddingKind::A.measurement().to_owned(), weight: 1.0 }],
+    });
     let engine = InProcess::load(options.pack.as_deref())?;
-    let read = |file: &str| -> anyhow::Result<Picture> {
-        Ok(engine.picture(fs::read(dir.join(file)).with_context(|| format!("cannot read {file}"))?))
+    let read = |file: &Path| -> anyhow::Result<Picture> {
+        Ok(engine.picture(fs::read(file).with_context(|| format!("cannot read {}", file.display()))?))
     };
-    let references = in_parallel(&pairs, options.callers, |[_, b, ..]| spoiled(&read(b)?))?;
-    let person = |file: &str| Path::new(file).parent().map(Path::to_owned);
-    let persons: Vec<_> = pairs.iter().map(|[_, b, ..]| person(b)).collect();
+    let references = in_parallel(&pairs, |([_, b], _)| spoiled(&read(b)?))?;
+    let persons: Vec<Option<u32>> = pairs.iter().map(|(_, person)| *person).collect();
+    let similarity = |probe: &Spoiled, reference: &Spoiled| {
+        let of = |name: &str| Some(probe.embeddings.get(name)?.cosine(reference.embeddings.get(name)?));
+        fusion.apply(of).unwrap_or(f64::NEG_INFINITY)
+    };
 
     let mut text = format!("{} genuine pairs at {} ({})\n", pairs.len(), point.name, point.threshold);
     let mut json =
@@ -87,17 +109,17 @@ pub fn quality(dir: &Path, options: &Options) -> anyhow::Result<Report> {
     for &(name, unit, spoil, steps) in QUALITY_STEPS {
         let _ = writeln!(text, "{name} {}", if unit.is_empty() { String::new() } else { format!("({unit})") });
         for &step in steps {
-            let probes = in_parallel(&pairs, options.callers, |[a, ..]| {
+            let probes = in_parallel(&pairs, |([a, _], _)| {
                 let original = read(a)?;
                 let found = original.found(Search::MainFace)?;
                 let Some(face) = found.faces.main() else { return Ok(None) };
-                spoiled(&engine.picture_of(&spoil(&found.image, &face.bounds, step))?)
+                spoiled(&engine.picture(encoded(&spoil(&found.image, &face.bounds, step))?))
             })?;
             let scores: Vec<f64> = probes
                 .iter()
                 .zip(&references)
                 .filter_map(|pair| match pair {
-                    (Some(probe), Some(reference)) => Some(probe.embedding.cosine(&reference.embedding)),
+                    (Some(probe), Some(reference)) => Some(similarity(probe, reference)),
                     _ => None,
                 })
                 .collect();
@@ -106,7 +128,7 @@ pub fn quality(dir: &Path, options: &Options) -> anyhow::Result<Report> {
                 for (reference, other) in references.iter().zip(&persons).filter(|(_, other)| own != *other) {
                     if let (Some(probe), Some(reference), Some(_)) = (probe, reference, other) {
                         impostors += 1;
-                        false_matches += u64::from(probe.embedding.cosine(&reference.embedding) >= point.threshold);
+                        false_matches += u64::from(similarity(probe, reference) >= point.threshold);
                     }
                 }
             }
@@ -115,7 +137,7 @@ pub fn quality(dir: &Path, options: &Options) -> anyhow::Result<Report> {
             let lost = (pairs.len() - scores.len()) as u64;
             if name == "none" {
                 failures.extend((lost > 0).then(|| ("NO_FACE_DETECTED".to_owned(), lost)));
-                text += &pose_text(&probes, &references, point.threshold);
+                text += &pose_text(&probes, &references, point.threshold, &similarity);
             }
             let spread = spread(&probes);
             let _ = writeln!(text, "  {step}: FNMR {}, no face {lost}, FMR {:.1e}", percent(&fnmr), fmr.value);
@@ -126,13 +148,13 @@ pub fn quality(dir: &Path, options: &Options) -> anyhow::Result<Report> {
             }
             if let Some(all) = json["steps"].as_array_mut() {
                 all.push(json!({
-                    "kind": name, "step": step, "fnmr": rate_json(&fnmr), "fmr": rate_json(&fmr), "no_face": lost, "values_1_50_99": spread,
+                    "kind": name, "step": step, "fnmr": fnmr, "fmr": fmr, "no_face": lost, "values_1_50_99": spread,
                 }));
             }
         }
     }
     let calibration = if options.fit.is_some() {
-        let names: std::collections::BTreeSet<_> = persons.iter().flatten().collect();
+        let names: BTreeSet<u32> = persons.iter().flatten().copied().collect();
         Some(quality_calibration(&engine, pairs.len(), names.len(), failures, options)?)
     } else {
         None
@@ -141,7 +163,11 @@ pub fn quality(dir: &Path, options: &Options) -> anyhow::Result<Report> {
 }
 
 fn spoiled(picture: &Picture) -> anyhow::Result<Option<Spoiled>> {
-    let (Some(embedding), Some(quality)) = (picture.embedding()?.cloned(), picture.quality()?) else { return Ok(None) };
+    let Some(quality) = picture.quality()? else { return Ok(None) };
+    let mut embeddings = BTreeMap::new();
+    for kind in EmbeddingKind::ALL {
+        embeddings.extend(picture.embedding(kind)?.map(|embedding| (kind.measurement(), embedding.clone())));
+    }
     let values = [
         ("inter_eye_px", quality.inter_eye_px),
         ("sharpness", quality.sharpness),
@@ -153,8 +179,20 @@ fn spoiled(picture: &Picture) -> anyhow::Result<Option<Spoiled>> {
         (YAW, quality.pose.yaw_deg),
         (PITCH, quality.pose.pitch_deg),
     ];
-    Ok(Some(Spoiled { embedding, values }))
+    Ok(Some(Spoiled { embeddings, values }))
 }
+
+/// A picture from pixels passes through a lossless file, so that it is decoded as a user's would be.
+fn encoded(image: &Image) -> anyhow::Result<Vec<u8>> {
+    let mut file = Cursor::new(Vec::new());
+    PngEncoder::new_with_quality(&mut file, CompressionType::Fast, FilterType::NoFilter)
+        .write_image(&image.rgb, image.width, image.height, ExtendedColorType::Rgb8)
+        .context("cannot encode a picture")?;
+    Ok(file.into_inner())
+}
+
+/// Reason to number of pictures.
+type Failures = BTreeMap<String, u64>;
 
 const YAW: &str = "yaw_deg";
 const PITCH: &str = "pitch_deg";
@@ -186,7 +224,12 @@ fn spread(probes: &[Option<Spoiled>]) -> BTreeMap<&'static str, [f64; 3]> {
 }
 
 /// FNMR by the larger angle of the two pictures.
-fn pose_text(probes: &[Option<Spoiled>], references: &[Option<Spoiled>], threshold: f64) -> String {
+fn pose_text(
+    probes: &[Option<Spoiled>],
+    references: &[Option<Spoiled>],
+    threshold: f64,
+    similarity: &dyn Fn(&Spoiled, &Spoiled) -> f64,
+) -> String {
     let mut text = String::new();
     for angle in [YAW, PITCH] {
         let of = |face: &Spoiled| {
@@ -201,7 +244,7 @@ fn pose_text(probes: &[Option<Spoiled>], references: &[Option<Spoiled>], thresho
                     _ => None,
                 })
                 .filter(|(probe, reference)| (bin[0]..bin[1]).contains(&of(probe).max(of(reference))))
-                .map(|(probe, reference)| probe.embedding.cosine(&reference.embedding))
+                .map(|(probe, reference)| similarity(probe, reference))
                 .collect();
             let below = inside.iter().filter(|score| **score < threshold).count() as u64;
             let rate = percent(&Rate::wilson(below, inside.len() as u64));
@@ -227,39 +270,46 @@ fn quality_calibration(
         source: "Labeled Faces in the Wild, University of Massachusetts, Amherst (Huang et al., 2007); for research, no licence for \
             products stated; used for measuring only"
             .to_owned(),
-        measured_on: today(),
+        measured_on: today().to_string(),
         subjects: subjects as u64,
         trials: BTreeMap::from([("images".to_owned(), pictures as u64)]),
         failures_to_process: failures,
     };
-    let measured = engine.measured("quality_0_1", &[Role::FaceDetector, Role::FaceLandmarks]);
-    let origin = provenance("face_quality", &measured, QUALITY_PREPROCESSING, data);
-    let mut calibration = Calibration {
-        check: origin.check,
-        score_kind: origin.score_kind,
+    let registry = &engine.engine.registry;
+    let roles = [Role::FaceDetector, Role::FaceLandmarks];
+    let models = registry.models().filter(|model| roles.contains(&model.entry.role));
+    let calibration = Calibration {
+        check: "face_quality".to_owned(),
+        score_kind: "quality_0_1".to_owned(),
         direction: Direction::HigherAccepts,
-        software: origin.software,
-        preprocessing: origin.preprocessing,
+        software: format!("vouch {}, ONNX Runtime {}, cpu", env!("CARGO_PKG_VERSION"), registry.runtime_version()),
+        preprocessing: QUALITY_PREPROCESSING.to_owned(),
         default_operating_point: "match".to_owned(),
-        models: origin.models,
-        data: origin.data,
+        models: models.map(|model| (model.entry.role.name().to_owned(), model.entry.sha256.clone())).collect(),
+        data,
         operating_points: vec![OperatingPoint {
             name: "match".to_owned(),
             threshold: 0.5,
             review_threshold: Some(QUALITY_REVIEW),
             rates: BTreeMap::new(),
-            limits: BTreeMap::new(),
-            note: None,
+            limits: options.limits.iter().cloned().collect(),
+            note: options.note.clone(),
         }],
         curve: None,
+        fusion: None,
         age: None,
     };
-    options.add_limits(&mut calibration);
     let problems = calibration.problems();
     if !problems.is_empty() {
         bail!("the calibration contradicts itself: {}; --limit and --note are needed", problems[0]);
     }
     Ok(calibration)
+}
+
+/// The day in UTC.
+fn today() -> Date {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Date::of_unix_time(since_1970.as_secs())
 }
 
 /// Down to 70 % of a lower limit, or up to 130 % of an upper one, a person may look: a judgement, not measured.
@@ -270,12 +320,9 @@ const QUALITY_REVIEW: f64 = 0.35;
 /// # Errors
 /// As [`super::run`].
 pub fn liveness_limits(dirs: &[PathBuf], options: &Options) -> anyhow::Result<Report> {
-    let mut frames = Vec::new();
-    for dir in dirs {
-        frames.extend(find_frames(dir)?);
-    }
-    let frames: Vec<_> = frames.into_iter().step_by(options.every).collect();
-    let point = options.default_point("passive_liveness")?;
+    let set = data_set::liveness(dirs, &[])?;
+    let frames: Vec<_> = set.cases.into_iter().step_by(options.every).collect();
+    let (_, point) = options.calibration("passive_liveness")?;
     let engine = InProcess::load(options.pack.as_deref())?;
     let mut text = format!("{} frames at {} ({})\n", frames.len(), point.name, point.threshold);
     let mut json =
@@ -283,14 +330,17 @@ pub fn liveness_limits(dirs: &[PathBuf], options: &Options) -> anyhow::Result<Re
     for &(name, unit, spoil, steps) in LIVENESS_STEPS {
         let _ = writeln!(text, "{name} {}", if unit.is_empty() { String::new() } else { format!("({unit})") });
         for &step in steps {
-            let answers = in_parallel(&frames, options.callers, |frame| {
-                let file = fs::read(&frame.path).with_context(|| format!("cannot read {}", frame.path.display()))?;
+            let answers = in_parallel(&frames, |frame| {
+                let Some(path) = frame.media.first() else { return Ok(None) };
+                let file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
                 let original = engine.picture(file);
                 let found = original.found(Search::MainFace)?;
                 let Some(face) = found.faces.main() else { return Ok(None) };
-                let picture = engine.picture_of(&spoil(&found.image, &face.bounds, step))?;
+                let picture = engine.picture(encoded(&spoil(&found.image, &face.bounds, step))?);
                 let inter_eye_px = picture.faces()?.inter_eye_px();
-                Ok(picture.liveness()?.zip(inter_eye_px).map(|(score, eyes)| (score.live, score.crop_scale, eyes)))
+                anyhow::Ok(
+                    picture.liveness()?.zip(inter_eye_px).map(|(score, eyes)| (score.live, score.crop_scale, eyes)),
+                )
             })?;
             let mut by_kind: BTreeMap<&str, Vec<Presentation>> = BTreeMap::new();
             let (mut scales, mut eyes, mut no_face) = (Vec::new(), Vec::new(), 0);
@@ -301,9 +351,9 @@ pub fn liveness_limits(dirs: &[PathBuf], options: &Options) -> anyhow::Result<Re
                 };
                 scales.push(scale);
                 eyes.push(inter_eye_px);
-                let subject = format!("{}/{}", frame.set, frame.subject);
-                let kind = frame.species.as_deref().unwrap_or("live");
-                by_kind.entry(kind).or_default().push(Presentation { subject, score });
+                let Truth::Presentation { species, subject } = &frame.trial.truth else { continue };
+                let kind = species.as_deref().unwrap_or("live");
+                by_kind.entry(kind).or_default().push(Presentation { subject: subject.clone(), score });
             }
             let median = |mut values: Vec<f64>| {
                 values.sort_by(f64::total_cmp);
@@ -327,7 +377,7 @@ pub fn liveness_limits(dirs: &[PathBuf], options: &Options) -> anyhow::Result<Re
                     writeln!(text, "{}", eer.map_or(String::new(), |eer| format!(", EER {:.1} %", eer.rate * 100.0)));
                 kinds.insert(
                     (*kind).to_owned(),
-                    json!({ "rate": rate_json(&rate), "median": middle, "eer": eer.map(|eer| eer.rate) }),
+                    json!({ "rate": rate, "median": middle, "eer": eer.map(|eer| eer.rate) }),
                 );
             }
             if let Some(all) = json["steps"].as_array_mut() {

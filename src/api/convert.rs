@@ -71,6 +71,9 @@ pub fn warning(warning: checks::Warning) -> proto::Warning {
 pub fn check_result(engine: &Engine, result: CheckResult) -> proto::CheckResult {
     let CheckResult { check, finding, duration } = result;
     let calibration = engine.calibrations.get(check.name());
+    // A calibration is bound to the models that its score takes; those that it leaves out were not asked.
+    let takes_part = |role: &Role| calibration.is_none_or(|loaded| loaded.calibration.models.contains_key(role.name()));
+    let roles: Vec<Role> = check.roles().iter().copied().filter(takes_part).collect();
     proto::CheckResult {
         check: check.name().into(),
         outcome: outcome(finding.outcome).into(),
@@ -85,7 +88,7 @@ pub fn check_result(engine: &Engine, result: CheckResult) -> proto::CheckResult 
         operating_point: finding.operating_point.map(operating_point),
         warnings: finding.warnings.into_iter().map(warning).collect(),
         measurements: finding.measurements.into_iter().map(|(name, value)| (name.into(), value)).collect(),
-        models: model_refs(&engine.registry, check.roles()),
+        models: model_refs(&engine.registry, &roles),
         calibration_sha256: calibration.map_or_else(String::new, |loaded| loaded.sha256.clone()),
         duration_ms: milliseconds(duration),
     }

@@ -1,6 +1,6 @@
 //! From labelled scores to rates, and from rates to a calibration file.
 //!
-//! Called by the accuracy bench, never by the daemon. Pure functions: no file, no clock. Everywhere here a higher score
+//! Called by `vouch evaluate` and `vouch calibrate`, never by the daemon. Pure functions: no file, no clock. Everywhere here a higher score
 //! accepts. Terms of ISO/IEC 19795-1 (FMR, FNMR), ISO/IEC 30107-3 (APCER per species, BPCER) and of LFW's protocol (Huang et al.,
 //! 2007: the threshold of a fold is chosen on the other folds).
 //!
@@ -16,7 +16,7 @@ use super::{Calibration, Curve, CurveKind, Data, Direction, OperatingPoint, Prob
 const GRID: f64 = 1e4;
 
 /// The least multiple of the grid that is not below `score`: rounding makes a threshold stricter, never more lenient.
-pub(super) fn round_up(score: f64) -> f64 {
+pub(crate) fn round_up(score: f64) -> f64 {
     let rounded = (score * GRID).ceil() / GRID;
     // The product may itself have been rounded down to a whole number.
     if rounded < score { ((score * GRID).ceil() + 1.0) / GRID } else { rounded }
@@ -399,6 +399,7 @@ pub fn fit(
         data: provenance.data,
         operating_points,
         curve: curve(kind, false_accepts),
+        fusion: None,
         age: None,
     };
     let problems = calibration.problems();

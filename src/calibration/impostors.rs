@@ -109,6 +109,11 @@ impl ImpostorScores {
         self.pictures.len()
     }
 
+    /// Share of pairs at or above the threshold, without its interval, which costs a bootstrap.
+    pub fn rate_alone(&self, threshold: f64) -> f64 {
+        self.count_at(nearest_step(threshold)) as f64 / self.pairs() as f64
+    }
+
     /// The `n` highest pairs as (score, person, other person), descending: first place to look for wrong labels.
     pub fn highest(&self, n: usize) -> &[(f64, u32, u32)] {
         &self.highest[..n.min(self.highest.len())]

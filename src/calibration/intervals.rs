@@ -1,13 +1,13 @@
 //! How sure a measured rate is.
 //!
-//! Used by [`super::fit`] and by the accuracy bench. Three kinds of interval, because one formula does not fit all data:
+//! Used by [`super::fit`] and by `evaluation`. Three kinds of interval, because one formula does not fit all data:
 //! Wilson's score interval for independent trials (E. B. Wilson, JASA 22, 1927; recommended by Brown, Cai and DasGupta, 2001);
 //! the rule of three where no error was seen (ISO/IEC 19795-1 annex B: 3/N at 95 %); and a bootstrap over subjects where many
 //! trials share a person and are anything but independent.
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The 97.5 % quantile of the normal distribution: two-sided 95 %.
 const Z_95: f64 = 1.959_963_984_540_054;
@@ -16,11 +16,14 @@ const Z_95: f64 = 1.959_963_984_540_054;
 /// more costs time in proportion and steadies the last digit.
 pub const BOOTSTRAP_REPLICATES: usize = 1_000;
 
+/// Fewer persons than this are too few for a bootstrap: its replicates only mix those that there are.
+const FEW_SUBJECTS: usize = 10;
+
 /// Fewer errors than this leave more than ±30 % at 90 % confidence ("rule of 30", ISO/IEC 19795-1 annex B).
 pub const RULE_OF_30: u64 = 30;
 
 /// A measured error rate.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// `errors / trials`, 0..1.
@@ -34,7 +37,7 @@ pub struct Rate {
 }
 
 /// How an interval was computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IntervalMethod {
     /// Wilson's score interval: trials taken as independent.
@@ -63,7 +66,7 @@ impl Rate {
     }
 
     /// As [`Self::wilson`], but where no error was seen the bound is 3 / `independent` instead of 3 / `trials`.
-    pub(super) fn of_effective_trials(errors: u64, trials: u64, independent: u64) -> Self {
+    pub(crate) fn of_effective_trials(errors: u64, trials: u64, independent: u64) -> Self {
         let bound = if independent == 0 { 1.0 } else { (3.0 / independent as f64).min(1.0) };
         let value = if trials == 0 { 0.0 } else { errors as f64 / trials as f64 };
         let (low_95, high_95, interval) = if errors == 0 {
@@ -79,7 +82,8 @@ impl Rate {
 
     /// A rate over trials that come in groups: `by_subject` holds (errors, trials) of each subject.
     ///
-    /// The interval is the union of the bootstrap over subjects and of Wilson's over all trials. Without any error it is the
+    /// The interval is the union of the bootstrap over subjects, of Wilson's over all trials and, for few subjects, of Wilson's over as many
+    /// trials as there are subjects. Without any error it is the
     /// rule of three over *subjects*: a hundred frames of one session are hardly more than one trial. One subject alone says
     /// nothing about others: the interval is 0..1.
     pub fn by_subject(by_subject: &[(u64, u64)]) -> Self {
@@ -100,11 +104,21 @@ impl Rate {
                 }
                 if trials == 0 { 0.0 } else { errors as f64 / trials as f64 }
             }));
-            rate.low_95 = rate.low_95.min(low);
-            rate.high_95 = rate.high_95.max(high);
-            rate.interval = IntervalMethod::SubjectBootstrap;
+            rate.widen_over_subjects((low, high), subjects);
         }
         rate
+    }
+
+    /// Widens the interval to one from a bootstrap over subjects and, where they are few, to what as many independent trials as subjects
+    /// would allow.
+    pub(crate) fn widen_over_subjects(&mut self, (mut low, mut high): (f64, f64), subjects: usize) {
+        if subjects < FEW_SUBJECTS {
+            let (few_low, few_high) = wilson_interval_of_share(self.value, subjects as f64);
+            (low, high) = (low.min(few_low), high.max(few_high));
+        }
+        self.low_95 = self.low_95.min(low);
+        self.high_95 = self.high_95.max(high);
+        self.interval = IntervalMethod::SubjectBootstrap;
     }
 
     /// Whether enough errors were seen to take the value for more than an order of magnitude.
@@ -133,14 +147,18 @@ pub fn wilson_interval(errors: u64, trials: u64) -> (f64, f64) {
     if trials == 0 {
         return (0.0, 1.0);
     }
-    let (n, p, z2) = (trials as f64, errors as f64 / trials as f64, Z_95 * Z_95);
+    wilson_interval_of_share(errors as f64 / trials as f64, trials as f64)
+}
+
+fn wilson_interval_of_share(p: f64, n: f64) -> (f64, f64) {
+    let z2 = Z_95 * Z_95;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     ((centre - half).max(0.0), (centre + half).min(1.0))
 }
 
 /// The 2.5 % and 97.5 % quantiles of the replicates; (0, 1) if there are none.
-pub(super) fn percentile_interval(replicates: impl Iterator<Item = f64>) -> (f64, f64) {
+pub(crate) fn percentile_interval(replicates: impl Iterator<Item = f64>) -> (f64, f64) {
     let mut sorted: Vec<f64> = replicates.collect();
     sorted.sort_by(f64::total_cmp);
     (quantile(&sorted, 0.025).unwrap_or(0.0), quantile(&sorted, 0.975).unwrap_or(1.0))
@@ -155,15 +173,15 @@ pub fn quantile(ascending: &[f64], q: f64) -> Option<f64> {
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014) with a fixed seed: a bootstrap gives the same interval every time.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(0x9e37_79b9_7f4a_7c15)
     }
 
     /// A number in `0..n`; the bias of the multiplication is below 2⁻³² for the sizes used here.
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -210,14 +228,16 @@ mod tests {
     fn correlated_trials_widen_the_interval() {
         // One of five subjects causes every error: the frames are worth far less than their number.
         let clustered = Rate::by_subject(&[(50, 50), (0, 50), (0, 50), (0, 50), (0, 50)]);
-        let independent = Rate::wilson(50, 250);
+        let independent = Rate::wilson(100, 500);
         assert_eq!((clustered.value, clustered.errors, clustered.trials), (0.2, 50, 250));
         assert_eq!(clustered.interval, IntervalMethod::SubjectBootstrap);
-        assert!(clustered.low_95 < 0.01, "{clustered:?}");
+        assert!(clustered.low_95 < 0.04, "{clustered:?}");
         assert!(clustered.high_95 >= 0.6 && clustered.high_95 > independent.high_95, "{clustered:?}");
         // The same number of errors spread evenly: no wider than Wilson's.
-        let even = Rate::by_subject(&[(10, 50); 5]);
+        let even = Rate::by_subject(&[(10, 50); 10]);
         assert_eq!((even.low_95, even.high_95), (independent.low_95, independent.high_95));
+        // However even, two subjects are two.
+        assert!(Rate::by_subject(&[(1, 50); 2]).high_95 > 0.6);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From a model's raw score to measured error rates, and the thresholds that go with them.
 //!
-//! One TOML file per check, `calibration/<check>.toml`, made by measuring (`benches/accuracy` with [`fit`]) and never written
+//! One TOML file per check, `calibration/<check>.toml`, made by measuring (`vouch calibrate` with [`fit`]) and never written
 //! by hand. The daemon loads the directory at start ([`CalibrationSet::load`]); `checks/` ask [`Calibration::operating_point`],
 //! [`Calibration::decide`] and [`Calibration::calibrate`]. A file is bound to the hashes of the models that it was measured
 //! with; [`Calibration::matches_models`] tells when others are loaded, and the check then answers INCONCLUSIVE.
@@ -11,10 +11,11 @@
 //! Left out: the measuring itself and any policy (which operating point suits whom).
 //!
 //! Reading order: this file (format, load, apply), [`intervals`] (confidence), [`fit`] (scores to a file), [`impostors`] (all
-//! pairs of a face data set), [`age`] (several estimators to one), `validate` and `write` (the two ends of the file).
+//! pairs of a face data set), [`age`] (several estimators to one), [`fusion`] (several measurements to one score), `validate` and `write` (the two ends of the file).
 
 pub mod age;
 pub mod fit;
+pub mod fusion;
 pub mod impostors;
 pub mod intervals;
 mod validate;
@@ -28,6 +29,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use age::{AgeBand, AgeModel, Estimator};
+pub use fusion::Fusion;
 pub use intervals::{IntervalMethod, Rate, Support};
 pub use validate::Problem;
 
@@ -57,6 +59,9 @@ pub struct Calibration {
     /// Score to error rate; absent for checks whose score is no similarity or probability (age).
     #[serde(default)]
     pub curve: Option<Curve>,
+    /// How several measurements become the score; absent where the check has one of its own.
+    #[serde(default)]
+    pub fusion: Option<Fusion>,
     /// Estimators to age; `age_estimation` only.
     #[serde(default)]
     pub age: Option<AgeModel>,
@@ -440,6 +445,7 @@ pub(crate) mod tests {
                     [0.4, 0.0001, 0.00001765, 0.000566],
                 ],
             }),
+            fusion: None,
             age: None,
         }
     }

@@ -62,6 +62,9 @@ impl Calibration {
         if let Some(curve) = &self.curve {
             check_curve(curve, self.direction, &mut problems);
         }
+        if let Some(fusion) = &self.fusion {
+            fusion.check(&mut problems);
+        }
         if let Some(age) = &self.age {
             age.check(&mut problems);
         }

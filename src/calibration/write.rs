@@ -1,6 +1,6 @@
 //! A calibration as the text of its file: stable order, commented, numbers rounded to what the data can bear.
 //!
-//! Called by the accuracy bench. Written by hand instead of by a serialiser because the comments are half of its worth.
+//! Called by `vouch calibrate`. Written by hand instead of by a serialiser because the comments are half of its worth.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ impl Calibration {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "# Measured, not chosen by hand: made by the accuracy bench, see benches/accuracy/README.md.")?;
+        writeln!(out, "# Measured, not chosen by hand: made by `vouch calibrate`, see docs/evaluation.md.")?;
         writeln!(out, "# Rates are shares (0..1) with their 95 % interval; `interval` says how that was computed:")?;
         writeln!(
             out,
@@ -82,6 +82,16 @@ impl Calibration {
                 writeln!(out, "  [{}, {}, {}, {}],", number(*score), rounded(*rate), rounded(*low), rounded(*high))?;
             }
             writeln!(out, "]")?;
+        }
+        if let Some(fusion) = &self.fusion {
+            writeln!(
+                out,
+                "\n# Score = sum of weight x measurement; fitted by logistic regression, weights scaled to 1 together.\n[fusion]"
+            )?;
+            for term in &fusion.terms {
+                writeln!(out, "\n[[fusion.term]]\nmeasurement = {}", quoted(&term.measurement))?;
+                writeln!(out, "weight = {}", number(term.weight))?;
+            }
         }
         if let Some(age) = &self.age {
             writeln!(

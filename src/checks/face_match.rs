@@ -1,12 +1,24 @@
 //! `face_match`: is the person of the selfie the one of the portrait (without one, of the document; without that, of the reference)?
 //!
-//! Score: cosine similarity of the identity vectors, −1..1. Calibrated: false match rate at that score. Whether a picture is live is not asked here.
+//! Score: cosine similarity of the identity vectors, −1..1; where the calibration fuses several kinds of vectors, the weighted mean of their
+//! similarities, each of which is told as a measurement. Calibrated: false match rate at that score. Whether a picture is live is not asked here.
 
 use super::{Check, Evidence, Finding, MediaKind, Outcome, PORTRAIT_DOUBTS, Terms, limits};
+use crate::calibration::Calibration;
 use crate::error::Error;
+use crate::face::embed::EmbeddingKind;
 use crate::models::manifest::Role;
 
 pub struct FaceMatch;
+
+/// The vectors that a match on these terms compares: those that the calibration fuses, the plain one where it fuses none, and all of them
+/// where there is no calibration, since one is going to be made from them.
+pub(crate) fn kinds(calibration: Option<&Calibration>) -> Vec<EmbeddingKind> {
+    let Some(calibration) = calibration else { return EmbeddingKind::ALL.into() };
+    let Some(fusion) = &calibration.fusion else { return vec![EmbeddingKind::A] };
+    let is_fused = |kind: &EmbeddingKind| fusion.terms.iter().any(|term| term.measurement == kind.measurement());
+    EmbeddingKind::ALL.into_iter().filter(is_fused).collect()
+}
 
 impl Check for FaceMatch {
     fn name(&self) -> &'static str {
@@ -18,7 +30,7 @@ impl Check for FaceMatch {
     }
 
     fn roles(&self) -> &'static [Role] {
-        &[Role::FaceDetector, Role::FaceEmbedder]
+        &[Role::FaceDetector, Role::FaceEmbedder, Role::FaceEmbedderB]
     }
 
     fn applies_to(&self, media: &[MediaKind]) -> bool {
@@ -46,18 +58,28 @@ impl Check for FaceMatch {
             usable &= broken.is_empty();
             finding.warnings.extend(broken);
         }
-        match (probe.embedding()?, reference.embedding()?) {
-            (Some(probe), Some(reference)) if usable => {
-                let mut finding = finding.decide(probe.cosine(reference), terms);
+        let calibration = terms.calibration.map(|loaded| &loaded.calibration);
+        for kind in kinds(calibration) {
+            if let (Some(probe), Some(reference)) = (probe.embedding(kind)?, reference.embedding(kind)?) {
+                finding.measurements.insert(kind.measurement(), probe.cosine(reference));
+            }
+        }
+        let similarity = |name: &str| finding.measurements.get(name).copied();
+        let score = match calibration.and_then(|calibration| calibration.fusion.as_ref()) {
+            Some(fusion) => fusion.apply(similarity),
+            None => similarity(EmbeddingKind::A.measurement()),
+        };
+        match score {
+            Some(score) if usable => {
+                let mut finding = finding.decide(score, terms);
                 let is_doubted = finding.warnings.iter().any(|warning| PORTRAIT_DOUBTS.contains(&warning.code));
                 if is_doubted && finding.outcome == Outcome::Pass {
                     finding.outcome = Outcome::Review;
                 }
                 Ok(finding)
             }
-            // The score is told for whoever measures; it decides nothing.
-            (Some(probe), Some(reference)) => Ok(Finding { score: Some(probe.cosine(reference)), ..finding }),
-            _ => Ok(finding),
+            // The score, if there is one, is told for whoever measures; it decides nothing.
+            score => Ok(Finding { score, ..finding }),
         }
     }
 }

@@ -12,7 +12,7 @@ mod document_age;
 mod document_consistency;
 mod document_expiry;
 mod document_facts;
-mod face_match;
+pub(crate) mod face_match;
 mod face_quality;
 mod limits;
 mod mrz;
@@ -30,7 +30,7 @@ use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
 use crate::face::Face;
 use crate::face::age::AgeEstimates;
-use crate::face::embed::Embedding;
+use crate::face::embed::{Embedding, EmbeddingKind};
 use crate::face::liveness::LivenessScore;
 use crate::face::quality::FaceQuality;
 use crate::imaging::orient::Rotation;
@@ -142,7 +142,7 @@ pub trait FaceEvidence: Send + Sync {
 
     /// # Errors
     /// Those of [`faces`](Self::faces) and of the embedder.
-    fn embedding(&self) -> Result<Option<&Embedding>, Error>;
+    fn embedding(&self, kind: EmbeddingKind) -> Result<Option<&Embedding>, Error>;
 
     /// # Errors
     /// Those of [`faces`](Self::faces) and of the liveness model.
@@ -459,7 +459,7 @@ pub(crate) mod testing {
         fn quality(&self) -> Result<Option<FaceQuality>, Error> {
             Ok(self.quality)
         }
-        fn embedding(&self) -> Result<Option<&Embedding>, Error> {
+        fn embedding(&self, _kind: EmbeddingKind) -> Result<Option<&Embedding>, Error> {
             Ok(self.embedding.as_ref())
         }
         fn liveness(&self) -> Result<Option<LivenessScore>, Error> {

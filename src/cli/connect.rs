@@ -19,6 +19,7 @@ use tonic_types::StatusExt;
 
 use crate::api::proto::verification_client::VerificationClient;
 use crate::error::exit;
+use crate::evaluation::DataError;
 
 /// Largest message of the contract, in bytes (`proto/vouch/v1/vouch.proto`). The daemon refuses larger ones.
 pub const MAX_MESSAGE_BYTES: usize = 32 << 20;
@@ -67,6 +68,15 @@ pub enum Failure {
     /// A file or argument cannot be used.
     #[error("{0}")]
     BadInput(String),
+    /// Labelled data that cannot be used.
+    #[error("{0}")]
+    Data(#[from] DataError),
+    /// A result could not be written.
+    #[error("{} cannot be written: {reason}", path.display())]
+    Unwritable { path: PathBuf, reason: String },
+    /// The user stopped a run that can go on.
+    #[error("stopped after {done} of {total}")]
+    Interrupted { done: usize, total: usize },
     /// Standard output could not be written.
     #[error("the answer could not be written: {0}")]
     Output(std::io::Error),
@@ -120,8 +130,10 @@ impl Failure {
                 | Code::DataLoss => exit::SOFTWARE,
             },
             Self::File { .. } => exit::NO_INPUT,
-            Self::BadInput(_) => exit::DATA_ERR,
-            Self::Output(_) => IO_ERR,
+            Self::BadInput(_) | Self::Data(DataError::Bad(_)) => exit::DATA_ERR,
+            Self::Data(DataError::Missing(_)) => exit::NO_INPUT,
+            Self::Output(_) | Self::Unwritable { .. } => IO_ERR,
+            Self::Interrupted { .. } => exit::TEMP_FAIL,
             Self::Runtime(_) => exit::SOFTWARE,
         }
     }

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use clap::Args;
 use image::RgbImage;
@@ -136,10 +135,7 @@ pub fn mrz(args: &MrzArgs) -> Result<u8, Failure> {
         input.map_err(|error| Failure::BadInput(format!("standard input: {error}")))?;
         lines = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
     }
-    let today = args.date.unwrap_or_else(|| {
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Date::of_unix_time(since_1970.as_secs())
-    });
+    let today = args.date.unwrap_or_else(super::today);
     let lines: Vec<_> = lines.iter().map(|line| ReadLine::from_text(line)).collect();
     let repaired = repair(&lines, today).map_err(|error| Failure::BadInput(error.to_string()))?;
     let fields = fields::of_mrz(&repaired.mrz).into_iter().map(|field| field_message(field, 0)).collect();

@@ -4,10 +4,12 @@
 //! code. Knows nothing of pictures or models beyond the messages of `proto/vouch/v1/vouch.proto`, except for `specimen`. Exit codes follow BSD
 //! `sysexits.h` (see [`crate::error::exit`]), with 0 to 3 telling the outcome of a verification.
 
+pub mod calibrate;
 pub mod completions;
 pub mod connect;
 pub mod document;
 pub mod draw;
+pub mod evaluate;
 pub mod faces;
 pub mod live;
 pub mod models;
@@ -21,10 +23,13 @@ pub mod verify;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::{Parser, Subcommand};
 
 use connect::{Failure, Target};
+
+use crate::document::mrz::Date;
 
 /// `EX_USAGE` of `sysexits.h`: the command line itself is wrong. Clap's own 2 would be read as REVIEW.
 const USAGE: u8 = 64;
@@ -92,6 +97,12 @@ enum Command {
     /// Draw documents that do not exist, and photographs of them, to try an integration with; needs no daemon
     #[command(after_help = EXIT_CODES)]
     Specimen(specimen::SpecimenArgs),
+    /// Measure how right the daemon is on labelled data of your own
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Evaluate(evaluate::EvaluateCommand),
+    /// Make a calibration file from the scores of an evaluation; needs no daemon
+    #[command(after_help = EXIT_CODES)]
+    Calibrate(calibrate::CalibrateArgs),
     /// Show the daemon's state, models, checks and load
     Status(status::StatusArgs),
     /// Make, check and move the model pack
@@ -124,6 +135,8 @@ pub fn main() -> ExitCode {
         Command::Scan(args) => block_on(scan::scan(&args, &target(args.call.timeout))),
         Command::Mrz(args) => document::mrz(&args),
         Command::Specimen(args) => specimen::run(&args),
+        Command::Evaluate(command) => block_on(evaluate::run(&command, &target(command.run_args().timeout))),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Status(args) => block_on(status::run(&args, &target(args.call.timeout))),
         Command::Models(command) => Ok(models::main(command)),
         Command::Completions(args) => completions::run(&args),
@@ -146,9 +159,19 @@ pub fn colour_wanted(stream: &impl IsTerminal) -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// The day in UTC.
+fn today() -> Date {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Date::of_unix_time(since_1970.as_secs())
+}
+
 /// One command is one conversation with the daemon, so one thread is enough.
 fn block_on(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?.block_on(command)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let result = runtime.block_on(command);
+    // What still runs on other threads after an interruption is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 #[cfg(test)]

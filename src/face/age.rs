@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{Face, ModelPort, align, expected_index, output};
 use crate::error::Error;
 use crate::imaging::Image;
+use crate::imaging::orient::{self, Orientation};
 use crate::imaging::tensor::to_tensor;
 use crate::inference::RequestContext;
 
@@ -20,9 +21,9 @@ const FACERES_SCALE: f64 = 1.1;
 /// What each model says, in years.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AgeEstimates {
-    /// Mean of dlib age-v1's distribution over 0..=80.
+    /// Mean of dlib age-v1's distribution over 0..=80, of the face and its mirror image.
     pub age_a_years: f64,
-    /// Mean of faceres' distribution over 1..=100.
+    /// Mean of faceres' distribution over 1..=100, of the face and its mirror image.
     pub age_b_years: f64,
 }
 
@@ -46,12 +47,10 @@ impl AgeEstimators {
     pub fn estimate(&self, image: &Image, face: &Face, context: &Arc<RequestContext>) -> Result<AgeEstimates, Error> {
         let chip = align::to_template(image, face, &align::dlib_template(DLIB_PADDING), self.dlib.input.size[0])
             .ok_or_else(|| Error::internal("the detector gave landmarks without extent"))?;
-        let dlib = self.dlib.model.run(to_tensor(&chip, &self.dlib.input), context)?;
         let crop = align::around(image, &face.bounds, FACERES_SCALE, self.faceres.input.size[0]);
-        let faceres = self.faceres.model.run(to_tensor(&crop, &self.faceres.input), context)?;
         let estimates = AgeEstimates {
-            age_a_years: expected_index(&output(&dlib, "probabilities")?.data, 0.0),
-            age_b_years: expected_index(&output(&faceres, "age_pred/Softmax")?.data, 1.0),
+            age_a_years: mean_with_mirror(&self.dlib, &chip, "probabilities", 0.0, context)?,
+            age_b_years: mean_with_mirror(&self.faceres, &crop, "age_pred/Softmax", 1.0, context)?,
         };
         if estimates.age_a_years.is_finite() && estimates.age_b_years.is_finite() {
             Ok(estimates)
@@ -59,4 +58,20 @@ impl AgeEstimators {
             Err(Error::internal("an age model gave no number"))
         }
     }
+}
+
+/// Mean of what a model says of a crop and of its mirror image, years. The two err apart from each other: together they take 0.03 to 0.05
+/// years off the mean absolute error for twice the cost (docs/accuracy.md).
+fn mean_with_mirror(
+    port: &ModelPort,
+    crop: &Image,
+    probabilities: &str,
+    first_age: f64,
+    context: &Arc<RequestContext>,
+) -> Result<f64, Error> {
+    let years = |crop: &Image| {
+        let outputs = port.model.run(to_tensor(crop, &port.input), context)?;
+        Ok::<f64, Error>(expected_index(&output(&outputs, probabilities)?.data, first_age))
+    };
+    Ok((years(crop)? + years(&orient::apply(crop, Orientation::FlipHorizontal))?) / 2.0)
 }

@@ -21,7 +21,7 @@ use crate::document::mrz::Date;
 use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
 use crate::face::age::AgeEstimates;
-use crate::face::embed::Embedding;
+use crate::face::embed::{Embedding, EmbeddingKind};
 use crate::face::liveness::LivenessScore;
 use crate::face::quality::FaceQuality;
 
@@ -319,8 +319,8 @@ impl FaceEvidence for Document {
         self.shown()?.quality()
     }
 
-    fn embedding(&self) -> Result<Option<&Embedding>, Error> {
-        self.shown()?.embedding()
+    fn embedding(&self, kind: EmbeddingKind) -> Result<Option<&Embedding>, Error> {
+        self.shown()?.embedding(kind)
     }
 
     fn liveness(&self) -> Result<Option<LivenessScore>, Error> {

@@ -35,7 +35,7 @@ use crate::error::{Error, exit};
 use crate::face::ModelPort;
 use crate::face::age::AgeEstimators;
 use crate::face::detect::FaceDetector;
-use crate::face::embed::FaceEmbedder;
+use crate::face::embed::{Crop, FaceEmbedder};
 use crate::face::landmarks::FaceLandmarks;
 use crate::face::liveness::PassiveLiveness;
 use crate::imaging::pdf::PdfOptions;
@@ -95,9 +95,10 @@ impl MediaLimits {
 pub const FACE_LONG_SIDE_PX: u32 = 1600;
 
 /// The models that the daemon runs.
-const ROLES: [Role; 10] = [
+const ROLES: [Role; 11] = [
     Role::FaceDetector,
     Role::FaceEmbedder,
+    Role::FaceEmbedderB,
     Role::FaceLandmarks,
     Role::PassiveLiveness,
     Role::AgeA,
@@ -193,7 +194,8 @@ impl Engine {
         };
         let face_models = Arc::new(FaceModels {
             detector: FaceDetector::new(port(Role::FaceDetector)?),
-            embedder: FaceEmbedder::new(port(Role::FaceEmbedder)?),
+            embedder: FaceEmbedder::new(port(Role::FaceEmbedder)?, Crop::ArcFace),
+            embedder_b: FaceEmbedder::new(port(Role::FaceEmbedderB)?, Crop::DlibChip),
             landmarks: FaceLandmarks::new(port(Role::FaceLandmarks)?),
             liveness: PassiveLiveness::new(port(Role::PassiveLiveness)?),
             ages: AgeEstimators::new(port(Role::AgeA)?, port(Role::AgeB)?),

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::face::Face;
 use crate::face::age::{AgeEstimates, AgeEstimators};
 use crate::face::detect::{FaceDetector, FoundFaces};
-use crate::face::embed::{Embedding, FaceEmbedder};
+use crate::face::embed::{Embedding, EmbeddingKind, FaceEmbedder};
 use crate::face::landmarks::FaceLandmarks;
 use crate::face::liveness::{LivenessScore, PassiveLiveness};
 use crate::face::quality::{FaceQuality, measure};
@@ -24,6 +24,7 @@ use crate::imaging::Image;
 pub struct FaceModels {
     pub detector: FaceDetector,
     pub embedder: FaceEmbedder,
+    pub embedder_b: FaceEmbedder,
     pub landmarks: FaceLandmarks,
     pub liveness: PassiveLiveness,
     pub ages: AgeEstimators,
@@ -37,7 +38,8 @@ pub struct Picture {
     models: Arc<FaceModels>,
     found: OnceLock<Result<Found, Error>>,
     quality: OnceLock<Result<Option<FaceQuality>, Error>>,
-    embedding: OnceLock<Result<Option<Embedding>, Error>>,
+    /// By kind.
+    embeddings: [OnceLock<Result<Option<Embedding>, Error>>; EmbeddingKind::ALL.len()],
     liveness: OnceLock<Result<Option<LivenessScore>, Error>>,
     ages: OnceLock<Result<Option<AgeEstimates>, Error>>,
 }
@@ -108,7 +110,7 @@ impl Picture {
             models,
             found: OnceLock::new(),
             quality: OnceLock::new(),
-            embedding: OnceLock::new(),
+            embeddings: std::array::from_fn(|_| OnceLock::new()),
             liveness: OnceLock::new(),
             ages: OnceLock::new(),
         }
@@ -208,9 +210,20 @@ impl FaceEvidence for Picture {
         self.quality.get_or_init(|| self.of_main_face(Stage::Quality, work)).clone()
     }
 
-    fn embedding(&self) -> Result<Option<&Embedding>, Error> {
-        let work = |found: &Found, face: &Face| self.models.embedder.embed(&found.image, face, &self.source.context);
-        let embedding = self.embedding.get_or_init(|| self.of_main_face(Stage::Embed, work));
+    fn embedding(&self, kind: EmbeddingKind) -> Result<Option<&Embedding>, Error> {
+        let of = |kind: EmbeddingKind| &self.embeddings[kind as usize];
+        let embedder = match kind {
+            EmbeddingKind::A | EmbeddingKind::AMirrored => &self.models.embedder,
+            EmbeddingKind::B | EmbeddingKind::BMirrored => &self.models.embedder_b,
+        };
+        let work = |found: &Found, face: &Face| {
+            let Some(plain) = kind.plain() else { return embedder.embed(&found.image, face, &self.source.context) };
+            let [alone, both] = embedder.embed_with_mirror(&found.image, face, &self.source.context)?;
+            // Whoever asks for the plain one has it now; if somebody was faster it is the same.
+            let _ = of(plain).set(Ok(Some(alone)));
+            Ok(both)
+        };
+        let embedding = of(kind).get_or_init(|| self.of_main_face(Stage::Embed, work));
         embedding.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 

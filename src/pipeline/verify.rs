@@ -15,6 +15,7 @@ use super::admission::Place;
 use super::document::{Document, DocumentFields, Parts};
 use super::picture::Picture;
 use super::source::{Listener, Media, News, Origin};
+use crate::checks::face_match;
 use crate::checks::{
     self, Check, DocumentEvidence, Evidence, FaceEvidence, Finding, MediaKind, Outcome, Terms, Warning,
 };
@@ -231,7 +232,7 @@ pub async fn run(
     };
     let mut tasks: JoinSet<Result<Option<CheckResult>, Error>> = JoinSet::new();
     // Work that the checks will ask for, started beside them. Its errors are told by the checks, which ask for the same.
-    let mut prepare = |work: fn(&Subject, &mpsc::UnboundedSender<Event>)| {
+    let mut prepare = |work: Preparation| {
         let (subject, place, events) = (Arc::clone(&subject), Arc::clone(&place), events.clone());
         tasks.spawn_blocking(move || {
             let _place = place;
@@ -244,16 +245,20 @@ pub async fn run(
     }
     if plan.checks.iter().any(|(check, _)| check.name() == "face_match") {
         // The two sides of a match are independent: the one that the other checks do not look at anyway starts beside them.
-        prepare(|subject, _| drop(subject.other_side().map(FaceEvidence::embedding)));
+        let kinds = face_match::kinds(engine.calibrations.get("face_match").map(|loaded| &loaded.calibration));
+        prepare(Box::new(move |subject, _| {
+            let Some(side) = subject.other_side() else { return };
+            kinds.into_iter().for_each(|kind| drop(side.embedding(kind)));
+        }));
     }
     if reads_document {
-        prepare(|subject, events| {
+        prepare(Box::new(|subject, events| {
             let Some(document) = &subject.document else { return };
             document.read();
             if let Ok(fields) = document.fields() {
                 let _ = events.send(Event::Fields(DocumentFields::new(fields, &subject.claims)));
             }
-        });
+        }));
     }
     for (check, request) in plan.checks {
         let (engine, subject, place) = (Arc::clone(engine), Arc::clone(&subject), Arc::clone(&place));
@@ -287,6 +292,9 @@ pub async fn run(
     let _ = events.send(Event::Summary { outcome, outcomes });
     Ok(())
 }
+
+/// Work that several checks will ask for.
+type Preparation = Box<dyn FnOnce(&Subject, &mpsc::UnboundedSender<Event>) + Send>;
 
 /// What a verification is about: the pictures of one person, and of one document.
 struct Subject {
