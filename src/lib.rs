@@ -10,6 +10,7 @@
 //! 6. [`checks`]: from evidence and calibration to outcomes; one file per check.
 //! 7. [`inference`]: queue, batches and ONNX Runtime sessions behind one small trait.
 //! 8. [`calibration`]: score to error rates, operating points.
+//! 9. [`evaluation`]: labelled data and the daemon's answers to rates, reports and calibration files.
 //!
 //! Beside that way: [`models`] (manifest, pull, verify, bundle), [`config`], [`ops`] (systemd, logging), [`specimen`] (synthetic documents to try and
 //! train with), [`cli`] (what the

@@ -68,7 +68,7 @@ async fn one_person_matches_and_two_do_not() {
     assert_eq!(same.calibration_sha256.len(), 64);
     assert_eq!(
         same.models.iter().map(|model| model.role.as_str()).collect::<Vec<_>>(),
-        ["face_detector", "face_embedder"]
+        ["face_detector", "face_embedder", "face_embedder_b"]
     );
     let point = same.operating_point.unwrap();
     assert!(same.score.unwrap() >= point.threshold && other.score.unwrap() < point.threshold);
@@ -319,7 +319,7 @@ async fn batches_do_not_change_a_bit() {
         let status = daemon.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
         // Those of documents have nothing to do here.
         let used: Vec<_> = status.models.iter().filter(|model| model.runs_total > 0).collect();
-        assert_eq!(used.len(), 6);
+        assert_eq!(used.len(), 7);
         if used.iter().all(|model| model.items_total > model.runs_total) {
             return;
         }
@@ -411,10 +411,10 @@ async fn deadlines_and_vanished_callers_free_their_places() {
         assert!(Instant::now() < until, "places are not given back: {status:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // A whole verification takes eight runs; those whose caller left are dropped on the way.
+    // A whole verification takes sixteen runs (two detections, eight embeddings, four of age, liveness, landmarks); those whose caller left are dropped on the way.
     let runs = model_runs(&mut client).await - runs_before;
-    assert!(runs < 20 * 8 / 2, "{runs} runs for callers that had gone");
-    assert_eq!(verify(&mut client, request()).await.unwrap().len(), 1 + 9 + 4 + 1);
+    assert!(runs < 20 * 16 / 2, "{runs} runs for callers that had gone");
+    assert_eq!(verify(&mut client, request()).await.unwrap().len(), 1 + 11 + 4 + 1);
 }
 
 #[tokio::test]
@@ -538,7 +538,7 @@ async fn the_status_tells_what_is_loaded() {
     let daemon = Daemon::start();
     let status = daemon.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
     assert_eq!((status.device_requested.as_str(), status.device_in_use.as_str()), ("cpu", "CPUExecutionProvider"));
-    assert_eq!(status.models.len(), 10);
+    assert_eq!(status.models.len(), 11);
     assert!(status.checks.iter().all(|check| check.calibrated != check.decides_by_rule), "{:?}", status.checks);
     assert!(
         status.checks.iter().any(|check| check.calibrated) && status.checks.iter().any(|check| check.decides_by_rule)

@@ -317,13 +317,17 @@ pub enum FitError {
     Unsound(Vec<Problem>),
 }
 
+/// An operating point is refused where the data leave open that its rate is more than so many times what its name says: many trials of few
+/// persons prove little.
+pub(crate) const MAX_OPEN: f64 = 10.0;
+
 /// Rates beside the false accepts and false rejects, such as those of each attack species, at a threshold.
 pub type FurtherRates<'a> = &'a dyn Fn(f64) -> Vec<(String, Rate)>;
 
 /// Makes a calibration: a curve of the false-accept rate `kind` and the operating points that the data support.
 ///
 /// `false_rejects` gives FNMR or BPCER at a threshold. A target is refused if even no error at all would leave its upper
-/// bound (rule of three) above the target, or if its threshold rejects everything. Fewer than 30 errors are noted on the point.
+/// bound (rule of three) above the target, if the upper end of its interval lies more than [`MAX_OPEN`] times above it, or if its threshold rejects everything. Fewer than 30 errors are noted on the point.
 ///
 /// # Errors
 /// [`FitError`] if nothing useful can be made; single refused targets are listed in the result instead.
@@ -354,8 +358,19 @@ pub fn fit(
                     continue;
                 }
                 let accepts = false_accepts.rate(threshold);
+                let species = further(threshold);
+                let of_species =
+                    species.iter().filter(|(name, _)| name.starts_with(accept_name)).map(|(_, rate)| rate.high_95);
+                let open = of_species.fold(accepts.high_95, f64::max);
+                if open > MAX_OPEN * target.rate {
+                    refused.push((
+                        target.name.clone(),
+                        format!("the data leave a rate of {open:.1e} open there, as few persons do"),
+                    ));
+                    continue;
+                }
                 let mut rates = BTreeMap::from([(accept_name.to_owned(), accepts), (reject_name.to_owned(), rejects)]);
-                rates.extend(further(threshold));
+                rates.extend(species);
                 let review_threshold = target
                     .review_rate
                     .and_then(|rate| supported_threshold(false_accepts, rate).ok())

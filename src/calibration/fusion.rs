@@ -3,7 +3,7 @@
 //! `checks/` apply [`Fusion::apply`]; `vouch calibrate` makes the weights with [`fit_fusion`] by logistic regression. The score is a weighted
 //! mean, so similarities stay similarities in −1..1 whatever their number, and all that holds for a single one (thresholds, curves, all
 //! pairs of a data set by one vector for each picture) holds for the fused one. The regression's own intercept and slope are not
-//! kept: what a score means is told by the measured curve. Left out: anything that is not linear, which some thousand pairs do not bear.
+//! kept in the file: what a score means is told by the measured curve. Left out: anything that is not linear, which some thousand pairs do not bear.
 
 use nalgebra::{DMatrix, DVector};
 use serde::Deserialize;
@@ -25,6 +25,15 @@ pub struct Term {
     /// Name of the measurement, such as `cosine_a`.
     pub measurement: String,
     pub weight: f64,
+}
+
+/// A fusion and the regression that it comes from: log-odds = `intercept + slope · score`. Scores of two fits lie on different scales, their
+/// log-odds on one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FittedFusion {
+    pub fusion: Fusion,
+    pub slope: f64,
+    pub intercept: f64,
 }
 
 /// Weights need not add up to 1 more exactly than a file of nine digits tells them.
@@ -81,7 +90,7 @@ const MAX_STEPS: usize = 100;
 ///
 /// # Errors
 /// A sentence saying what is wrong with the samples.
-pub fn fit_fusion(names: &[&str], samples: &[FusionSample]) -> Result<Fusion, String> {
+pub fn fit_fusion(names: &[&str], samples: &[FusionSample]) -> Result<FittedFusion, String> {
     if names.is_empty() || samples.iter().any(|sample| sample.values.len() != names.len()) {
         return Err("every trial needs a value for each measurement".into());
     }
@@ -93,7 +102,7 @@ pub fn fit_fusion(names: &[&str], samples: &[FusionSample]) -> Result<Fusion, St
     }
     let mut kept: Vec<usize> = (0..names.len()).collect();
     loop {
-        let weights = regress(samples, &kept)?;
+        let (intercept, weights) = regress(samples, &kept)?;
         let least = weights.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1));
         match least {
             Some((place, weight)) if *weight <= 0.0 && kept.len() > 1 => {
@@ -109,14 +118,15 @@ pub fn fit_fusion(names: &[&str], samples: &[FusionSample]) -> Result<Fusion, St
                     // As the file will hold it.
                     weight: (weight / sum * 1e8).round() / 1e8,
                 };
-                return Ok(Fusion { terms: kept.iter().zip(&weights).map(term).collect() });
+                let fusion = Fusion { terms: kept.iter().zip(&weights).map(term).collect() };
+                return Ok(FittedFusion { fusion, slope: sum, intercept });
             }
         }
     }
 }
 
-/// Weights of the raw measurements by Newton's method on standardised ones (iteratively reweighted least squares).
-fn regress(samples: &[FusionSample], columns: &[usize]) -> Result<Vec<f64>, String> {
+/// Intercept and weights of the raw measurements by Newton's method on standardised ones (iteratively reweighted least squares).
+fn regress(samples: &[FusionSample], columns: &[usize]) -> Result<(f64, Vec<f64>), String> {
     let total: f64 = samples.iter().map(|sample| sample.weight).sum();
     let weight = |sample: &FusionSample| sample.weight / total;
     let scale = samples.len() as f64;
@@ -158,7 +168,10 @@ fn regress(samples: &[FusionSample], columns: &[usize]) -> Result<Vec<f64>, Stri
         let length = step.norm();
         solution -= &step * (1.0f64).min(4.0 / length.max(f64::MIN_POSITIVE));
         if length < 1e-9 {
-            return Ok((0..columns.len()).map(|place| solution[place + 1] / moments[place].1).collect());
+            let weights: Vec<f64> =
+                moments.iter().enumerate().map(|(place, (_, deviation))| solution[place + 1] / deviation).collect();
+            let shift: f64 = weights.iter().zip(&moments).map(|(weight, (mean, _))| weight * mean).sum();
+            return Ok((solution[0] - shift, weights));
         }
     }
     Err("the regression does not settle".into())
@@ -190,7 +203,12 @@ mod tests {
     #[test]
     fn the_weights_are_those_of_the_best_linear_score() {
         // For normal kinds of one variance the best weights are difference / variance: 2 / 1 and 1 / 0.25 over scales 1 and 0.5.
-        let fusion = fit_fusion(&["a", "b"], &samples(60_000, [2.0, 1.0], [1.0, 0.5])).unwrap();
+        let fitted = fit_fusion(&["a", "b"], &samples(60_000, [2.0, 1.0], [1.0, 0.5])).unwrap();
+        // With one trial of three to be accepted: at the middle between the kinds the log-odds are those of the prior, ln(1 / 2).
+        let middle = fitted.fusion.apply(|name| Some(if name == "a" { 1.0 } else { 0.25 })).unwrap();
+        let log_odds = fitted.intercept + fitted.slope * middle;
+        assert!((log_odds - 0.5f64.ln()).abs() < 0.1, "{log_odds}");
+        let fusion = fitted.fusion;
         let [a, b] = [fusion.terms[0].weight, fusion.terms[1].weight];
         assert!((a + b - 1.0).abs() < 1e-7);
         assert!((a - 0.5).abs() < 0.02, "{a} {b}");
@@ -201,7 +219,7 @@ mod tests {
         let mut all = samples(3_000, [2.0, 0.0], [1.0, 1.0]);
         // Against its own direction.
         all.iter_mut().for_each(|sample| sample.values[1] -= f64::from(u8::from(sample.accept)));
-        let fusion = fit_fusion(&["a", "b"], &all).unwrap();
+        let fusion = fit_fusion(&["a", "b"], &all).unwrap().fusion;
         assert_eq!(fusion.terms, [Term { measurement: "a".into(), weight: 1.0 }]);
     }
 
@@ -209,7 +227,7 @@ mod tests {
     fn separated_kinds_still_have_weights() {
         let sample = |value: f64, accept| FusionSample { values: vec![value, value * 2.0], accept, weight: 1.0 };
         let all: Vec<FusionSample> = (0..40).map(|n| sample(f64::from(n), n >= 20)).collect();
-        let fusion = fit_fusion(&["a", "b"], &all).unwrap();
+        let fusion = fit_fusion(&["a", "b"], &all).unwrap().fusion;
         assert!(fusion.terms.iter().all(|term| term.weight > 0.0));
     }
 

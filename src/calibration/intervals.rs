@@ -17,7 +17,7 @@ const Z_95: f64 = 1.959_963_984_540_054;
 pub const BOOTSTRAP_REPLICATES: usize = 1_000;
 
 /// Fewer persons than this are too few for a bootstrap: its replicates only mix those that there are.
-const FEW_SUBJECTS: usize = 10;
+pub(crate) const FEW_SUBJECTS: usize = 10;
 
 /// Fewer errors than this leave more than ±30 % at 90 % confidence ("rule of 30", ISO/IEC 19795-1 annex B).
 pub const RULE_OF_30: u64 = 30;
@@ -150,7 +150,7 @@ pub fn wilson_interval(errors: u64, trials: u64) -> (f64, f64) {
     wilson_interval_of_share(errors as f64 / trials as f64, trials as f64)
 }
 
-fn wilson_interval_of_share(p: f64, n: f64) -> (f64, f64) {
+pub(crate) fn wilson_interval_of_share(p: f64, n: f64) -> (f64, f64) {
     let z2 = Z_95 * Z_95;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z_95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();

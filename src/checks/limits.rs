@@ -59,7 +59,6 @@ pub(super) fn broken(terms: &Terms<'_>, measured: &[(&'static str, f64)], media:
 }
 
 /// Whether a check knows this limit.
-#[cfg(test)]
 pub(super) fn is_known(limit: &str) -> bool {
     KNOWN.iter().any(|&(measurement, is_minimum, ..)| {
         limit == format!("{measurement}_{}", if is_minimum { "min" } else { "max" })

@@ -50,6 +50,11 @@ pub static ALL: &[&dyn Check] = &[
     &document_age::DocumentAge,
 ];
 
+/// Whether a limit of that name, such as `inter_eye_px_min`, means something to a check.
+pub fn is_limit(name: &str) -> bool {
+    limits::is_known(name)
+}
+
 /// The check of that name.
 pub fn find(name: &str) -> Option<&'static dyn Check> {
     ALL.iter().copied().find(|check| check.name() == name)

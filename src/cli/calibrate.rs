@@ -4,12 +4,12 @@
 //! [`crate::evaluation::calibrate`]; needs no daemon. The daemon takes the file at its next start, and refuses to decide by it with other models.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::connect::Failure;
-use super::evaluate::all_pairs::{EngineArgs, Vectors, vectors};
+use super::evaluate::all_pairs::{Vectors, vectors};
 use super::evaluate::{check_folder, write_whole};
 use crate::calibration::Calibration;
 use crate::calibration::fusion::Fusion;
@@ -33,8 +33,9 @@ pub struct CalibrateArgs {
     /// Of a face match: the table of the evaluation; each picture is compared with those of all other persons, in this process
     #[arg(long, value_name = "CSV")]
     all_pairs: Option<PathBuf>,
-    #[command(flatten)]
-    engine: EngineArgs,
+    /// With --all-pairs: the model pack [default: where the daemon looks for it]
+    #[arg(long, value_name = "DIR", requires = "all_pairs")]
+    pack: Option<PathBuf>,
     /// Measurements to make the score of, such as cosine_a,cosine_b [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     fuse: Vec<String>,
@@ -65,6 +66,9 @@ fn parse_rate(text: &str) -> Result<f64, String> {
 
 fn parse_limit(text: &str) -> Result<(String, f64), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    if !crate::checks::is_limit(name) {
+        return Err(format!("{name} is no limit of any check"));
+    }
     let value: Option<f64> = value.parse().ok().filter(|value: &f64| value.is_finite());
     Ok((name.to_owned(), value.ok_or("expected a number after =")?))
 }
@@ -96,7 +100,13 @@ pub fn run(args: &CalibrateArgs) -> Result<u8, Failure> {
     for path in [Some(&args.out).filter(|_| !args.dry_run), args.html.as_ref()].into_iter().flatten() {
         check_folder(path)?;
     }
-    let load = |path: &PathBuf| Calibration::load(path).map_err(|error| Failure::BadInput(error.to_string()));
+    let load = |path: &PathBuf| {
+        let unreadable = |error: std::io::Error| Failure::File { path: path.clone(), reason: error.to_string() };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        // A copy of the file in use may have any name.
+        let named = Path::new(&name).to_owned();
+        Calibration::parse(&text, &named).map_err(|error| Failure::BadInput(format!("{}: {error}", path.display())))
+    };
     let base = match &args.base {
         Some(path) => Some(load(path)?),
         None if args.out.exists() => Some(load(&args.out)?),
@@ -112,7 +122,7 @@ pub fn run(args: &CalibrateArgs) -> Result<u8, Failure> {
                 let reason = format!("{} is not the table that the scores are of", pairs.display());
                 return Err(Failure::BadInput(reason));
             }
-            let vectors = vectors(&set, &args.engine)?;
+            let vectors = vectors(&set, args.pack.as_deref())?;
             vectors.agree_with_measurements(&set, &scores)?;
             Some(AllPairs(vectors))
         }

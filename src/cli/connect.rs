@@ -148,7 +148,10 @@ impl Failure {
         let (red, reset) = if colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         let mut text = format!("{red}error:{reset} ");
         let Self::Refused { status, files } = self else {
-            let _ = writeln!(text, "{self}");
+            // Names may come from tables and folders of others: nothing in them steers the terminal.
+            let words: String =
+                self.to_string().chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
+            let _ = writeln!(text, "{words}");
             return text;
         };
         let _ = writeln!(text, "{} ({})", status.message(), words_for(status.code()));

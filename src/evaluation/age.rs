@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::groups::MeanByGroup;
+use super::groups::{Differential, MeanByGroup, differential};
 use super::report::{Axis, Block, Column, Headline, Mark, Plot, Scale, Section, Table};
-use super::scores::{Scored, Scores, Truth};
+use super::scores::{PointInUse, Scored, Scores, Truth};
 use super::statistics::{Estimate, Persons, Resampling, error_rate};
 use super::summary::{
     Circumstances, Evaluation, FEW_PERSONS, Figures, Names, assemble, cells, headline, outcomes, outcomes_table,
@@ -20,6 +20,9 @@ use crate::calibration::age::BAND_LIMITS;
 
 /// The age that gates are measured for where the run names none.
 pub const DEFAULT_MINIMUM_AGE: f64 = 18.0;
+
+/// Years above the minimum age from which on the daemon lets pass by default (Challenge 25 for 18).
+const BUFFER_YEARS: f64 = 7.0;
 
 /// Years before the minimum age whose persons are the hardest to turn away.
 const NEAR_YEARS: f64 = 5.0;
@@ -102,7 +105,24 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>, minimum_age:
          towards the middle. The bands of true age show it."
             .into(),
     ));
-    blocks.extend(by_estimator(&seen, &mut figures));
+    let raw: Vec<Seen<'_>> = scores
+        .scored
+        .iter()
+        .filter(|scored| scored.answer.failure.is_none())
+        .filter_map(|scored| match scored.trial.truth {
+            // Without a calibration there is no age, only what each model says.
+            Truth::Face { age, .. } => {
+                Some(Seen { scored, age, estimate: f64::NAN, persons: names.persons(&scored.trial.truth) })
+            }
+            _ => None,
+        })
+        .collect();
+    if seen.is_empty() && !raw.is_empty() {
+        blocks.push(Block::Warning(
+            "the daemon has no calibration of the age and gives no estimate, only what each model says".into(),
+        ));
+    }
+    blocks.extend(by_estimator(&raw, &mut figures));
     figures.sections.push(Section { title: "Error in years".into(), blocks });
 
     // ------------------------------------------------ gates
@@ -125,7 +145,22 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>, minimum_age:
             ))],
         });
     }
-    if let Some(section) = groups(&seen, &mut figures) {
+    if let Some(mut section) = groups(&seen, &mut figures) {
+        let used = scores
+            .header
+            .daemon
+            .operating_points
+            .iter()
+            .find(|p| p.name == scores.header.daemon.default_operating_point);
+        if let Some(gate) = used {
+            let near = seen.iter().filter(|seen| ((minimum_age - NEAR_YEARS)..minimum_age).contains(&seen.age));
+            let found = differential(
+                "fpr_near",
+                near.map(|seen| (&seen.scored.trial.groups, seen.persons, seen.estimate >= gate.threshold)),
+            );
+            figures.set("gate_groups", json!(found));
+            section.blocks.extend(found.iter().flat_map(Differential::blocks));
+        }
         figures.sections.push(section);
     }
     figures.sections.push(plots(&seen, minimum_age));
@@ -215,8 +250,12 @@ fn gates(scores: &Scores, seen: &[Seen<'_>], minimum_age: f64, figures: &mut Fig
         ("FNR", "fnr", minimum_age, f64::INFINITY),
     ];
     let mut rows = Vec::new();
-    for point in &daemon.operating_points {
-        let is_default = point.name == daemon.default_operating_point;
+    // The points of the calibration are for the usual minimum age; for another one the daemon takes its own buffer.
+    let asked = PointInUse { name: "request".into(), threshold: minimum_age + BUFFER_YEARS, rates: BTreeMap::new() };
+    let is_usual = minimum_age == DEFAULT_MINIMUM_AGE;
+    let points = if is_usual { daemon.operating_points.as_slice() } else { std::slice::from_ref(&asked) };
+    for point in points.iter().filter(|_| !daemon.operating_points.is_empty()) {
+        let is_default = !is_usual || point.name == daemon.default_operating_point;
         for (words, key, from, to) in bands {
             let is_false_pass = words == "FPR";
             let trials: Vec<(Persons, bool)> = seen
@@ -234,7 +273,7 @@ fn gates(scores: &Scores, seen: &[Seen<'_>], minimum_age: f64, figures: &mut Fig
                 let label = format!("{} passes at {from} to {}", point.name, to - 1.0);
                 figures.headlines.push(headline(label, &Estimate::from(&rate)));
             }
-            let name = if is_default { format!("{} (default)", point.name) } else { point.name.clone() };
+            let name = if is_default { format!("{} (used)", point.name) } else { point.name.clone() };
             let mut row = vec![name, words.to_owned(), ages];
             row.extend(cells(&rate));
             rows.push(row);
@@ -292,7 +331,8 @@ fn groups(seen: &[Seen<'_>], figures: &mut Figures) -> Option<Section> {
             let inside: Vec<Seen<'_>> =
                 seen.iter().copied().filter(|seen| seen.scored.trial.groups.get(column) == Some(value)).collect();
             let Some((mae, bias)) = error_of(&inside) else { continue };
-            let too_small = inside.len() < MeanByGroup::MIN_TRIALS;
+            let persons = Resampling::new(inside.iter().map(|seen| seen.persons)).persons();
+            let too_small = persons < MeanByGroup::MIN_TRIALS;
             if too_small {
                 small += 1;
             } else {
@@ -325,7 +365,7 @@ fn groups(seen: &[Seen<'_>], figures: &mut Figures) -> Option<Section> {
             )));
         }
         if small > 0 {
-            blocks.push(Block::Warning(format!("{small} groups of {column} are too small to say anything")));
+            blocks.push(Block::Warning(format!("groups of {column} that are too small to say anything: {small}")));
         }
     }
     if found.is_empty() {

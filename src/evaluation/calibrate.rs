@@ -2,7 +2,7 @@
 //!
 //! Called by `cli::calibrate`. An operating point that the data cannot bear is refused and not extrapolated
 //! ([`crate::calibration::fit`]); what fusing brings is told by cross-validation over persons, never on those that the weights were fitted
-//! on. What the file in use says that no score can tell (limits on size or crop, notes) is carried over.
+//! on. The limits of the file in use (on size, on crop), which no score can tell, are carried over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +14,19 @@ use super::summary::{Names, in_words, interval, percent};
 use super::{Question, age};
 use crate::calibration::age::{AgeSample, errors_by_true_age, fit_age};
 use crate::calibration::fit::{
-    Attacks, FalseAccepts, FitError, Fitted, Presentation, Provenance, SortedScores, Target, fit, rate_by_subject,
-    round_up,
+    Attacks, FalseAccepts, FitError, Fitted, MAX_OPEN, Presentation, Provenance, SortedScores, Target, fit,
+    rate_by_subject, round_up,
 };
 use crate::calibration::fusion::{Fusion, FusionSample, fit_fusion};
 use crate::calibration::impostors::ImpostorScores;
 use crate::calibration::{Calibration, CurveKind, Data, Decision, Direction, OperatingPoint, Rate};
 use crate::checks;
+use crate::face::embed::EmbeddingKind;
 
 /// Fewer persons of one kind than this are no ground for a threshold.
 const MIN_PERSONS: usize = 10;
+/// A gate is for those under age: without them nothing is known of it.
+const MIN_MINORS: usize = 30;
 /// Of presentations the public sets have fewer; the intervals say what that means.
 const MIN_PRESENTED: usize = 5;
 /// Parts of the cross-validation where the labels name none.
@@ -144,9 +147,12 @@ fn data(scores: &Scores, wanted: &Wanted, subjects: usize, trials: BTreeMap<Stri
     }
     Data {
         set: described.name.clone(),
-        description: format!("{}{more}", described.description),
+        description: {
+            let remarks: String = described.remarks.iter().map(|remark| format!(" To be known: {remark}.")).collect();
+            format!("{}{more}{remarks}", described.description)
+        },
         source: described.source.clone(),
-        measured_on: wanted.date.clone(),
+        measured_on: if scores.header.date.is_empty() { wanted.date.clone() } else { scores.header.date.clone() },
         subjects: subjects as u64,
         trials,
         failures_to_process: failures,
@@ -215,8 +221,15 @@ fn face_match(scores: &Scores, wanted: &Wanted, more: Option<&dyn MoreImpostors>
     }
     let by_name: Vec<&str> = names.iter().map(String::as_str).collect();
     let some = more.map(|more| more.some(&by_name, FITTED_IMPOSTORS));
-    let fusion = fit_fusion(&by_name, &samples(&measured, some.as_ref(), |_| true))?;
-    let gain = gain(&measured, &by_name, some.as_ref())?;
+    let fusion = fit_fusion(&by_name, &samples(&measured, some.as_ref(), |_| true))?.fusion;
+    let gain = match gain(&measured, &by_name, some.as_ref()) {
+        Ok(section) => Some(section),
+        Err(_) if by_name.len() < 2 => None,
+        Err(reason) => Some(Section {
+            title: "What fusing brings".into(),
+            blocks: vec![Block::Warning(format!("not known, for it cannot be cross-validated over persons: {reason}"))],
+        }),
+    };
 
     let scored: Vec<(Persons, bool, f64)> =
         measured.iter().map(|pair| (pair.persons, pair.genuine, fused(&fusion, &by_name, &pair.values))).collect();
@@ -239,7 +252,8 @@ fn face_match(scores: &Scores, wanted: &Wanted, more: Option<&dyn MoreImpostors>
     } else {
         " Impostor rates come from the labelled pairs."
     };
-    let data = data(scores, wanted, counted, trials, kind_of_impostors);
+    let kind_of_impostors = format!("{kind_of_impostors} Weights, thresholds and rates come from the same persons.");
+    let data = data(scores, wanted, counted, trials, &kind_of_impostors);
     let takes =
         |letter: &str| fusion.terms.iter().any(|term| term.measurement.starts_with(&format!("cosine_{letter}")));
     let takes_part = |role: &str| match role {
@@ -258,16 +272,17 @@ fn face_match(scores: &Scores, wanted: &Wanted, more: Option<&dyn MoreImpostors>
     };
     let mut fitted = fit(origin, CurveKind::Fmr, impostors, &false_rejects, &|_| Vec::new(), &targets).map_err(say)?;
     fitted.calibration.fusion = Some(fusion.clone());
-    let mut sections = vec![weights_section(&fusion), gain];
+    let mut sections: Vec<Section> = [weights_section(&fusion)].into_iter().chain(gain).collect();
     sections.extend(finish(&mut fitted, wanted, |old, new| {
         // The scores of old and new may be of different kinds: what each decides is compared, not where its threshold lies.
         changes(old, new, |calibration| {
-            measured
+            pairs
                 .iter()
                 .map(|pair| {
+                    let told = |name: &str| pair.scored.answer.measurements.get(name).copied();
                     let score = match &calibration.fusion {
-                        Some(fusion) => fusion.apply(|name| value(&by_name, &pair.values, name)),
-                        None => value(&by_name, &pair.values, "cosine_a"),
+                        Some(fusion) => fusion.apply(told),
+                        None => told(EmbeddingKind::A.measurement()),
                     };
                     (if pair.genuine { "genuine" } else { "impostor" }, score)
                 })
@@ -339,14 +354,16 @@ fn gain(measured: &[Measured], names: &[&str], some: Option<&Sample>) -> Result<
     for held_out in &parts {
         let elsewhere = |persons: Persons| persons.is_none_or(|pair| pair.iter().all(|p| part(*p) != *held_out));
         let known: Vec<Measured> = measured.iter().filter(|pair| part_of(pair) != Some(*held_out)).cloned().collect();
-        let fusion = fit_fusion(names, &samples(&known, some, elsewhere))
+        let fitted = fit_fusion(names, &samples(&known, some, elsewhere))
             .map_err(|reason| format!("cross-validation: {reason}"))?;
         for pair in measured.iter().filter(|pair| part_of(pair) == Some(*held_out)) {
             let labelled = |score| Labelled { score, accept: pair.genuine, persons: pair.persons };
             for (name, value) in names.iter().zip(&pair.values) {
                 columns.entry(name).or_default().push(labelled(*value));
             }
-            columns.entry(FUSED).or_default().push(labelled(fused(&fusion, names, &pair.values)));
+            // As log-odds: the scores of different weights lie on different scales.
+            let log_odds = fitted.intercept + fitted.slope * fused(&fitted.fusion, names, &pair.values);
+            columns.entry(FUSED).or_default().push(labelled(log_odds));
         }
     }
     let mut rows = Vec::new();
@@ -424,8 +441,12 @@ fn liveness(scores: &Scores, wanted: &Wanted) -> Result<Made, String> {
         known.then_some(true)
     })?;
     let by_bpcer = BPCER_TARGETS.iter().any(|(name, _)| *name == default);
-    let first = if by_bpcer { APCER_TARGETS[0].0 } else { &default };
-    let targets = targets(&APCER_TARGETS, first, wanted.review_rate);
+    // Beside points close to the live frames, those close to the attacks would only be stepped into by mistake: for the curve alone, the one that
+    // accepts everything will do.
+    let everything = [("everything", 1.0)];
+    let (of_rate, first): (&[(&str, f64)], &str) =
+        if by_bpcer { (&everything, everything[0].0) } else { (&APCER_TARGETS, &default) };
+    let targets = targets(of_rate, first, wanted.review_rate);
     let false_rejects = |threshold: f64| rate_by_subject(&live, |score| score < threshold);
     let further = |threshold: f64| {
         attacks.rates(threshold).into_iter().map(|(species, rate)| (format!("apcer_{species}"), rate)).collect()
@@ -433,12 +454,18 @@ fn liveness(scores: &Scores, wanted: &Wanted) -> Result<Made, String> {
     let origin = provenance(&scores.header, data, |_| true, None);
     let mut fitted = fit(origin, CurveKind::Apcer, &attacks, &false_rejects, &further, &targets).map_err(say)?;
     if by_bpcer {
-        // Beside points close to the live frames, those close to the attacks would only be stepped into by mistake.
         fitted.calibration.operating_points.clear();
     }
     let review = wanted.review_rate.and_then(|rate| attacks.threshold_for(rate)).map(round_up);
     for (name, target) in BPCER_TARGETS {
         let threshold = strictest(&live, target);
+        let rejects = false_rejects(threshold);
+        if rejects.high_95 > MAX_OPEN * target {
+            fitted
+                .refused
+                .push((name.to_owned(), format!("the data leave a BPCER of {} open there", percent(rejects.high_95))));
+            continue;
+        }
         let mut rates = BTreeMap::from([
             ("apcer".to_owned(), attacks.rate(threshold)),
             ("bpcer".to_owned(), false_rejects(threshold)),
@@ -454,6 +481,9 @@ fn liveness(scores: &Scores, wanted: &Wanted) -> Result<Made, String> {
                 "the strictest threshold at this BPCER; few subjects: read the intervals, not the values".into(),
             ),
         });
+    }
+    if !fitted.calibration.operating_points.iter().any(|point| point.name == default) {
+        return Err(format!("the default operating point {default} is not supported by the data"));
     }
     fitted.calibration.operating_points.sort_by(|a, b| a.threshold.total_cmp(&b.threshold));
     fitted.calibration.default_operating_point = default;
@@ -535,6 +565,8 @@ fn age_estimation(scores: &Scores, wanted: &Wanted) -> Result<Made, String> {
             .collect();
         error_rate(&trials)
     };
+    let minors = samples.iter().filter(|sample| sample.true_age < minimum).count();
+    enough(minors, MIN_MINORS, "pictures of persons under 18")?;
     let operating_points: Vec<OperatingPoint> = CHALLENGE_AGES
         .iter()
         .map(|&years| {
@@ -721,8 +753,18 @@ fn finish(
             .filter(|name| !calibration.operating_points.iter().any(|point| point.name == *name))
             .collect();
         if !gone.is_empty() {
-            let words = "are in use and are not in the new file: requests that name them would be refused";
-            blocks.push(Block::Warning(format!("{} {words}", gone.join(", "))));
+            let words = "in use, and not in the new file: requests that name it would be refused";
+            blocks.push(Block::Warning(format!("{}: {words}", gone.join(", "))));
+        }
+        let had_review = |point: &OperatingPoint| {
+            let old = base.operating_points.iter().find(|other| other.name == point.name);
+            point.review_threshold.is_none() && old.is_some_and(|old| old.review_threshold.is_some())
+        };
+        if calibration.operating_points.iter().any(had_review) {
+            blocks.push(Block::Warning(
+                "scores below the threshold would FAIL where the file in use sends some to REVIEW: give --review-rate"
+                    .into(),
+            ));
         }
         sections.push(Section { title: "What would change".into(), blocks });
     }
@@ -771,7 +813,16 @@ fn changes<'a>(
     Table { caption, columns, rows: counts.iter().map(row).collect() }
 }
 
-fn made(calibration: Calibration, sections: Vec<Section>, header: &Header) -> Made {
+fn made(calibration: Calibration, mut sections: Vec<Section>, header: &Header) -> Made {
+    if header.daemon.version != env!("CARGO_PKG_VERSION") {
+        let words = "what happened to a picture before its score is described as this version does it";
+        let warning = format!(
+            "the scores are of vouch {}, this is {}: {words}",
+            header.daemon.version,
+            env!("CARGO_PKG_VERSION")
+        );
+        sections.insert(0, Section { title: "Another version".into(), blocks: vec![Block::Warning(warning)] });
+    }
     let headlines = calibration
         .operating_point("")
         .into_iter()

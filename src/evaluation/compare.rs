@@ -35,13 +35,15 @@ pub fn compare(this: &Value, other: &Value) -> Section {
         ));
     }
     let mut changed = vec![];
-    for (words, key) in [("models", "models"), ("calibration", "calibration_sha256"), ("software", "software")] {
+    for (words, key) in
+        [("models", "models"), ("calibration", "calibration_sha256"), ("software", "software"), ("options", "options")]
+    {
         if this[key] != other[key] {
             changed.push(words);
         }
     }
     blocks.push(Block::Paragraph(if changed.is_empty() {
-        "Models, calibration and software are the same.".into()
+        "Models, calibration, software and options are the same.".into()
     } else {
         format!("Not the same: {}.", changed.join(", "))
     }));

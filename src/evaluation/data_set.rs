@@ -45,6 +45,9 @@ pub enum Expected {
     Fields(BTreeMap<String, String>),
 }
 
+/// Different values of a column beyond which it makes no groups.
+const MAX_GROUPS: usize = 100;
+
 /// Extensions of pictures that the daemon reads.
 const PICTURES: [&str; 9] = ["jpg", "jpeg", "png", "webp", "tif", "tiff", "heic", "heif", "pdf"];
 
@@ -52,16 +55,44 @@ impl DataSet {
     /// SHA-256 over labels, paths as given and sizes of all files, hexadecimal.
     pub fn sha256(&self) -> String {
         let mut digest = Sha256::new();
+        let common = self.common_folder();
         for case in &self.cases {
             let mut line = format!("{:?} {:?}", case.trial, case.expected);
             for path in &case.media {
                 let size = path.metadata().map_or(0, |metadata| metadata.len());
+                let path = path.strip_prefix(&common).unwrap_or(path);
                 let _ = write!(line, " {path:?} {size}");
             }
             digest.update(line);
             digest.update(b"\n");
         }
         digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The deepest folder that all files lie in.
+    fn common_folder(&self) -> PathBuf {
+        let mut folders = self.cases.iter().flat_map(|case| &case.media).map(|path| folder_of(path));
+        let Some(first) = folders.next() else { return PathBuf::new() };
+        folders.fold(first.to_owned(), |common, folder| {
+            let shared = common.components().zip(folder.components()).take_while(|(a, b)| a == b);
+            shared.map(|(component, _)| component).collect()
+        })
+    }
+
+    /// Leaves out columns with so many different values that they are no groups but belong to single persons, such as names.
+    fn without_personal_columns(mut self) -> Self {
+        let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (column, value) in self.cases.iter().flat_map(|case| &case.trial.groups) {
+            values.entry(column.clone()).or_default().insert(value.clone());
+        }
+        for (column, values) in values.into_iter().filter(|(_, values)| values.len() > MAX_GROUPS) {
+            self.cases.iter_mut().for_each(|case| drop(case.trial.groups.remove(&column)));
+            let count = values.len();
+            self.remarks.push(format!(
+                "the column {column} has {count} different values and was left out: groups are at most {MAX_GROUPS}"
+            ));
+        }
+        self
     }
 
     fn new(question: Question, path: &Path, cases: Vec<Case>) -> Self {
@@ -79,7 +110,7 @@ impl DataSet {
             .filter(|path| !path.is_file())
             .map(|path| format!("{}: no such file", path.display()))
             .collect();
-        if missing.is_empty() { Ok(self) } else { Err(DataError::Missing(missing)) }
+        if missing.is_empty() { Ok(self.without_personal_columns()) } else { Err(DataError::Missing(missing)) }
     }
 
     /// All trials so often, one round after the other.
@@ -95,7 +126,7 @@ impl DataSet {
         if every > 1 {
             self.cases = self.cases.into_iter().step_by(every).collect();
             self.cases.iter_mut().enumerate().for_each(|(index, case)| case.trial.index = index);
-            self.remarks.push(format!("only every {every}th trial of the data set was taken"));
+            self.remarks.push(format!("only one trial in {every} of the data set was taken"));
         }
         self
     }
@@ -138,6 +169,10 @@ pub fn face_match(pairs: &Path) -> Result<DataSet, DataError> {
             problem(format!("same is {:?}; expected 1 or 0, true or false, genuine or impostor", value("same")));
         }
         let fold = match value("fold") {
+            "" if table.has("fold") => {
+                problem("fold is empty".into());
+                None
+            }
             "" => None,
             text => {
                 let fold = text.parse().ok();
@@ -234,6 +269,17 @@ pub fn liveness(folders: &[PathBuf], renamed: &[(String, String)]) -> Result<Dat
     }
     let several_sets = classes.iter().map(|(set, _)| set).collect::<BTreeSet<_>>().len() > 1;
     let (mut cases, mut problems) = (Vec::new(), Vec::new());
+    let named = |folder: &str| {
+        let names = classes.iter().filter_map(|(_, class)| {
+            class.canonicalize().ok()?.file_name().map(|name| name.to_string_lossy().to_lowercase())
+        });
+        names.into_iter().any(|name| name == folder.to_lowercase())
+    };
+    for (folder, species) in renamed {
+        if !named(folder) || species == LIVE || folder == LIVE {
+            problems.push(format!("--species {folder}={species}: names no folder of attacks, or no species"));
+        }
+    }
     for (set, class) in &classes {
         let absolute = class.canonicalize().unwrap_or_else(|_| class.clone());
         let name = absolute.file_name().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
@@ -257,7 +303,13 @@ pub fn liveness(folders: &[PathBuf], renamed: &[(String, String)]) -> Result<Dat
             };
             let groups: BTreeMap<String, String> =
                 set.iter().filter(|_| several_sets).map(|set| ("set".to_owned(), set.clone())).collect();
-            for file in sorted(&entry)?.into_iter().filter(|path| is_picture(path)) {
+            let (files, others): (Vec<PathBuf>, Vec<PathBuf>) =
+                sorted(&entry)?.into_iter().partition(|path| is_picture(path));
+            let folders = others.iter().filter(|path| path.is_dir());
+            problems.extend(
+                folders.map(|path| format!("{}: a subject's folder holds pictures, no folders", path.display())),
+            );
+            for file in files {
                 let truth = Truth::Presentation { species: species.clone(), subject: subject.clone() };
                 cases.push(case(cases.len(), truth, groups.clone(), vec![file]));
             }

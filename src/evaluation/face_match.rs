@@ -3,7 +3,7 @@
 //! Called by `cli::evaluate` with the scores of a run. Terms of ISO/IEC 19795-1; accuracy after LFW's View 2 (Huang et al., 2007). A pair
 //! that could not be compared is in none of the rates but the failures to process and `accuracy_failures_as_non_match`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use super::summary::{
     percent, rate_columns,
 };
 use crate::calibration::Rate;
-use crate::calibration::fit::{FalseAccepts, PairScore, SortedScores, cross_validated_accuracy};
+use crate::calibration::fit::{FalseAccepts, MAX_OPEN, PairScore, SortedScores, cross_validated_accuracy};
 use crate::calibration::impostors::ImpostorScores;
 
 /// False match rates for which TAR is told on the labelled pairs.
@@ -39,18 +39,30 @@ pub(super) struct Pair<'a> {
     pub persons: Persons,
 }
 
-/// The trials of a face match, with folds dealt out where the labels have none.
+/// The trials of a face match, with folds dealt out where the labels have none: in turn, each kind by itself, so that every fold holds both; the
+/// pairs of one kind that have a first person in common stay together.
 pub(super) fn pairs(scores: &Scores) -> Vec<Pair<'_>> {
     let with_folds = scores.scored.iter().all(|scored| matches!(scored.trial.truth, Truth::Pair { fold: Some(_), .. }));
-    scores.scored.iter().filter_map(|scored| pair(scored, with_folds)).collect()
-}
-
-fn pair(scored: &Scored, with_folds: bool) -> Option<Pair<'_>> {
-    let Truth::Pair { genuine, fold, subjects } = &scored.trial.truth else { return None };
-    // Without folds a person's pairs stay together as far as the first person of a pair goes.
-    let dealt = subjects.map_or(scored.trial.index as u32, |[a, _]| a) % FOLDS;
-    let fold = if with_folds { fold.unwrap_or(dealt) } else { dealt };
-    Some(Pair { scored, genuine: *genuine, fold, persons: *subjects })
+    let mut dealt: [BTreeMap<u32, u32>; 2] = Default::default();
+    let mut alone = [0u32; 2];
+    let mut pairs = Vec::with_capacity(scores.scored.len());
+    for scored in &scores.scored {
+        let Truth::Pair { genuine, fold, subjects } = &scored.trial.truth else { continue };
+        let kind = usize::from(*genuine);
+        let place = match subjects {
+            Some([person, _]) => {
+                let next = dealt[kind].len() as u32;
+                *dealt[kind].entry(*person).or_insert(next)
+            }
+            None => {
+                alone[kind] += 1;
+                alone[kind]
+            }
+        };
+        let fold = fold.filter(|_| with_folds).unwrap_or(place % FOLDS);
+        pairs.push(Pair { scored, genuine: *genuine, fold, persons: *subjects });
+    }
+    pairs
 }
 
 /// TAR at a false match rate: the threshold keeps to it on the impostors given, and both rates there have their intervals.
@@ -67,7 +79,7 @@ struct TarAt {
 /// On the labelled pairs: persons are drawn again, and each draw places its own threshold.
 fn tar_at(target: f64, impostors: &SortedScores, trials: &[Labelled]) -> Option<TarAt> {
     let threshold = impostors.threshold_for(target)?;
-    let mut found = tar_at_threshold(target, threshold, impostors, trials);
+    let mut found = tar_at_threshold(target, threshold, None, trials);
     let mut order: Vec<usize> = (0..trials.len()).filter(|index| !trials[*index].accept).collect();
     order.sort_by(|a, b| trials[*b].score.total_cmp(&trials[*a].score));
     let resampling = Resampling::new(trials.iter().map(|trial| trial.persons));
@@ -98,12 +110,12 @@ fn tar_at(target: f64, impostors: &SortedScores, trials: &[Labelled]) -> Option<
 /// Over all pairs: the threshold is as unsure as the FMR there, so the TAR may be that of either end.
 fn tar_at_all_pairs(target: f64, impostors: &ImpostorScores, trials: &[Labelled]) -> Option<TarAt> {
     let threshold = impostors.threshold_for(target)?;
-    let mut found = tar_at_threshold(target, threshold, impostors, trials);
+    let mut found = tar_at_threshold(target, threshold, Some(impostors.rate(threshold)), trials);
     for end in [found.fmr.low_95, found.fmr.high_95] {
         // As far beyond the target as the end lies beyond the value.
         if let Some(threshold) = (end > 0.0).then(|| impostors.threshold_for(target * found.fmr.value / end)).flatten()
         {
-            let other = tar_at_threshold(target, threshold, impostors, trials).tar;
+            let other = tar_at_threshold(target, threshold, Some(found.fmr), trials).tar;
             found.tar.low_95 = found.tar.low_95.min(other.value);
             found.tar.high_95 = found.tar.high_95.max(other.value);
         }
@@ -111,15 +123,17 @@ fn tar_at_all_pairs(target: f64, impostors: &ImpostorScores, trials: &[Labelled]
     Some(found)
 }
 
-fn tar_at_threshold(target: f64, threshold: f64, impostors: &dyn FalseAccepts, trials: &[Labelled]) -> TarAt {
+/// `fmr` is that of other impostors than the labelled ones.
+fn tar_at_threshold(target: f64, threshold: f64, fmr: Option<Rate>, trials: &[Labelled]) -> TarAt {
     let errors = |accept: bool| -> Vec<(Persons, bool)> {
         let of_kind = trials.iter().filter(|trial| trial.accept == accept);
         of_kind.map(|trial| (trial.persons, (trial.score >= threshold) != accept)).collect()
     };
     let fnmr = error_rate(&errors(true));
-    let is_labelled = impostors.trials() == trials.iter().filter(|trial| !trial.accept).count() as u64;
-    let fmr = if is_labelled { error_rate(&errors(false)) } else { impostors.rate(threshold) };
-    TarAt { threshold, tar: complement(&fnmr), fnmr, fmr, supported: 3.0 / impostors.trials() as f64 <= target }
+    let fmr = fmr.unwrap_or_else(|| error_rate(&errors(false)));
+    // As `vouch calibrate` judges it: enough comparisons, and persons enough to say so.
+    let supported = 3.0 / fmr.trials.max(1) as f64 <= target && fmr.high_95 <= MAX_OPEN * target;
+    TarAt { threshold, tar: complement(&fnmr), fnmr, fmr, supported }
 }
 
 /// Every figure of a run; `all_pairs` holds the scores of all pictures of different persons, where they were compared.
@@ -169,7 +183,9 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>, all_pairs: O
             .collect();
         let errors = error_rate(&errors);
         // LFW's figure is the mean over folds; of folds of one size that is the share of right answers.
-        let estimate = Estimate { value: accuracy.mean, ..complement(&errors) };
+        let pooled = complement(&errors);
+        let value = accuracy.mean;
+        let estimate = Estimate { value, low_95: pooled.low_95.min(value), high_95: pooled.high_95.max(value) };
         figures.put(key, &estimate);
         if key == "accuracy" {
             figures.set("accuracy_standard_error", json!(accuracy.standard_error));
@@ -206,7 +222,11 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>, all_pairs: O
             unsupported.push(name);
         }
         if name == "1e-3" {
-            figures.headlines.push(headline(format!("TAR at FMR {name}"), &found.tar));
+            let mut shown = headline(format!("TAR at FMR {name}"), &found.tar);
+            if !found.supported {
+                shown.note += &format!("; {} impostors cannot show that FMR", impostor.len());
+            }
+            figures.headlines.push(shown);
         }
         rows.push(tar_row(name, &found));
     }
@@ -267,7 +287,7 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>, all_pairs: O
         }
         for (rate_name, rate) in [("FMR", &fmr), ("FNMR", &fnmr)] {
             let stated = point.rates.get(&rate_name.to_lowercase()).map_or_else(|| "–".into(), |rate| percent(*rate));
-            let name = if is_default { format!("{} (default)", point.name) } else { point.name.clone() };
+            let name = if is_default { format!("{} (used)", point.name) } else { point.name.clone() };
             let mut row = vec![name, format!("{:.4}", point.threshold), rate_name.into(), stated];
             row.extend(cells(rate));
             rows.push(row);
@@ -276,7 +296,7 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>, all_pairs: O
     let kinds = [("genuine".to_owned(), true), ("impostor".to_owned(), false)].map(|(name, genuine)| {
         (name, outcomes(pairs.iter().filter(|pair| pair.genuine == genuine).map(|pair| pair.scored)))
     });
-    figures.set("decisions", json!(kinds.iter().cloned().collect::<std::collections::BTreeMap<_, _>>()));
+    figures.set("decisions", json!(kinds.iter().cloned().collect::<BTreeMap<_, _>>()));
     let mut blocks = vec![Block::Table(outcomes_table(&kinds))];
     if !rows.is_empty() {
         let mut columns = vec![

@@ -23,8 +23,12 @@ pub struct Differential {
     pub groups: Vec<Group>,
     /// Worst over best value among the groups that are large enough; absent if fewer than two are, or the best has no error.
     pub ratio: Option<f64>,
-    /// True if the intervals of the worst and the best have nothing in common.
+    /// The least that the ratio can be by the two intervals; absent where they overlap.
+    pub ratio_at_least: Option<f64>,
+    /// True if the intervals of any two groups have nothing in common.
     pub differs: bool,
+    /// The two that lie furthest apart then, the worse first.
+    pub apart: Option<[String; 2]>,
     pub warning: Option<String>,
 }
 
@@ -69,24 +73,36 @@ pub fn differential<'a>(
 }
 
 fn of_groups(column: &str, measure: &str, groups: Vec<Group>) -> Differential {
+    let by_value = |a: &&Group, b: &&Group| a.rate.value.total_cmp(&b.rate.value);
     let large = || groups.iter().filter(|group| !group.too_small);
-    let best = large().min_by(|a, b| a.rate.value.total_cmp(&b.rate.value));
-    let worst = large().max_by(|a, b| a.rate.value.total_cmp(&b.rate.value));
-    let (mut ratio, mut differs) = (None, false);
-    if let (Some(best), Some(worst)) = (best, worst)
+    let (mut ratio, mut ratio_at_least) = (None, None);
+    if let (Some(best), Some(worst)) = (large().min_by(by_value), large().max_by(by_value))
         && best.group != worst.group
     {
         ratio = (best.rate.value > 0.0).then(|| worst.rate.value / best.rate.value);
-        differs = worst.rate.low_95 > best.rate.high_95;
+        ratio_at_least = (best.rate.high_95 > 0.0).then(|| worst.rate.low_95 / best.rate.high_95).filter(|r| *r > 1.0);
     }
+    // Small groups too: what lies apart in spite of its wide interval is no chance.
+    let lowest = groups.iter().min_by(|a, b| a.rate.high_95.total_cmp(&b.rate.high_95));
+    let highest = groups.iter().max_by(|a, b| a.rate.low_95.total_cmp(&b.rate.low_95));
+    let apart = lowest.zip(highest).filter(|(low, high)| high.rate.low_95 > low.rate.high_95);
+    let apart = apart.map(|(low, high)| [high.group.clone(), low.group.clone()]);
     let small = groups.iter().filter(|group| group.too_small).count();
     let warning = (small > 0).then(|| {
-        format!(
-            "{small} of {} groups are too small to say anything: no difference seen there means nothing, and a difference seen may be chance",
-            groups.len()
-        )
+        let total = groups.len();
+        format!("{small} of {total} groups are too small to say much: that no difference is seen there means nothing, and only intervals that lie apart do")
     });
-    Differential { column: column.into(), measure: measure.into(), groups, ratio, differs, warning }
+    let differs = apart.is_some();
+    Differential {
+        column: column.into(),
+        measure: measure.into(),
+        groups,
+        ratio,
+        ratio_at_least,
+        differs,
+        apart,
+        warning,
+    }
 }
 
 impl Differential {
@@ -109,14 +125,29 @@ impl Differential {
         columns.push(Column::text(""));
         let caption = format!("{} by {}", self.measure.to_uppercase().replace('_', " "), self.column);
         let mut blocks = vec![Block::Table(Table { caption, columns, rows: rows.collect() })];
-        if let Some(ratio) = self.ratio {
-            let certain = if self.differs {
-                "their intervals do not overlap"
-            } else {
-                "their intervals overlap, so this may be chance"
-            };
-            blocks.push(Block::Paragraph(format!("Worst to best group: {ratio:.1} times; {certain}.")));
+        let least = self
+            .ratio_at_least
+            .map_or_else(String::new, |ratio| format!(", at least {ratio:.1} times by the intervals"));
+        match (self.ratio, self.ratio_at_least) {
+            (Some(ratio), _) => {
+                blocks.push(Block::Paragraph(format!(
+                    "Worst to best of the groups that are large enough: {ratio:.1} times{least}."
+                )));
+            }
+            (None, Some(ratio)) => {
+                let words = "the best shows no error, the worst";
+                blocks.push(Block::Paragraph(format!(
+                    "Of the groups that are large enough {words} at least {ratio:.1} times what the best may have."
+                )));
+            }
+            (None, None) => {}
         }
+        blocks.push(match &self.apart {
+            Some([high, low]) => Block::Warning(format!(
+                "the intervals of {high} and {low} do not overlap: they differ, and not by chance"
+            )),
+            None => Block::Paragraph("All intervals overlap: what differs may be chance.".into()),
+        });
         blocks.extend(self.warning.clone().map(Block::Warning));
         blocks
     }
@@ -157,6 +188,11 @@ mod tests {
         let all = [trials("F", 90, 1_000), trials("M", 30, 1_000)].concat();
         let found = measured(&all);
         assert_eq!((found.ratio, found.differs, &found.warning), (Some(3.0), true, &None));
+        assert!(found.ratio_at_least.is_some_and(|ratio| ratio > 1.0 && ratio < 3.0));
+        // Without an error in the best group there is no ratio, and still something to say.
+        let found = measured(&[trials("F", 100, 1_000), trials("M", 0, 1_000)].concat());
+        assert_eq!((found.ratio, found.differs), (None, true));
+        assert!(found.ratio_at_least.is_some_and(|ratio| ratio > 20.0));
     }
 
     #[test]

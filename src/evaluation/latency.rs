@@ -75,7 +75,7 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>) -> Evaluatio
     }));
     figures.sections.push(Section { title: "Times".into(), blocks });
     figures.limits.push(
-        "Callers wait for each answer before they ask again, so more load than they make is not measured, and a moment in which the daemon \
+        "Verifications that failed or ran out of time are failures to process and in no percentile: look at both. Callers wait for each answer before they ask again, so more load than they make is not measured, and a moment in which the daemon \
          stands still counts once for each caller."
             .into(),
     );

@@ -144,7 +144,7 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>) -> Evaluatio
                 .map(move |shown| (&shown.scored.trial.groups, shown.persons, (shown.score >= threshold) != is_live))
         };
         let mut found = differential("bpcer", of(true));
-        found.extend(differential("apcer", of(false)));
+        found.extend(differential("attacks_accepted", of(false)));
         if !found.is_empty() {
             figures.set("groups", json!(found));
             let blocks = found.iter().flat_map(super::groups::Differential::blocks).collect();
@@ -258,7 +258,7 @@ fn frames_together(figures: &mut Figures, shown: &[Shown<'_>], threshold: Option
         figures.put(&format!("frames_together/{frames}/eer"), &eer);
         let mut row = vec![frames.to_string(), together.len().to_string(), percent(eer.value)];
         if let Some(threshold) = threshold {
-            for (accept, name) in [(false, "apcer"), (true, "bpcer")] {
+            for (accept, name) in [(false, "attacks_accepted"), (true, "bpcer")] {
                 let trials: Vec<(Persons, bool)> = together
                     .iter()
                     .filter(|trial| trial.accept == accept)
@@ -273,7 +273,7 @@ fn frames_together(figures: &mut Figures, shown: &[Shown<'_>], threshold: Option
     }
     let mut columns: Vec<Column> = ["frames", "groups of frames", "EER"].map(Column::number).into();
     if threshold.is_some() {
-        columns.extend([Column::text("APCER, all species"), Column::text("BPCER")]);
+        columns.extend([Column::text("attacks accepted, all species"), Column::text("BPCER")]);
     }
     let caption = "The median of so many frames of one subject, in the order of the data, at the same threshold".into();
     Section { title: "Several frames".into(), blocks: vec![Block::Table(Table { caption, columns, rows })] }
@@ -325,8 +325,8 @@ fn plots(
     let axis = |label: &str| Axis { label: label.into(), scale: Scale::Probit, range: None, percent: true };
     let det = Plot {
         title: "Detection error trade-off".into(),
-        description: "BPCER against APCER of all species together, on normal deviate axes".into(),
-        x: axis("APCER, all species"),
+        description: "BPCER against the share of attacks accepted, all species together, on normal deviate axes".into(),
+        x: axis("attacks accepted, all species"),
         y: axis("BPCER"),
         marks: vec![Mark::Line { name: "single frames".into(), points: det_curve(labelled, 400), dashed: false }],
     };

@@ -1,7 +1,7 @@
 //! How right the daemon is on labelled data, and what can be said from it.
 //!
 //! `vouch evaluate` (`cli::evaluate`) asks the daemon and calls this; `vouch calibrate` reads the scores that it wrote. Everything here
-//! is pure but for reading the data set and the scores file: no socket, no clock. Rates are those of ISO/IEC 19795-1 and 30107-3, each
+//! is pure but for reading the data set and reading and writing the scores file: no socket, no clock. Rates are those of ISO/IEC 19795-1 and 30107-3, each
 //! with a 95 % interval that knows which trials belong to one person.
 //!
 //! Reading order: [`data_set`] (labelled files to trials), [`scores`] (trials and answers on disk, so that a run can go on where it

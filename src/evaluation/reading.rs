@@ -82,6 +82,7 @@ fn zones(read: &[(&Scored, Reading)]) -> Figures {
     figures.set("exact_but_doubted", json!(doubted));
     figures.set("exact", json!(count(read, |reading| reading.exact)));
     let bound = misses(read, |reading| !is_valid_but_wrong(reading));
+    figures.put("valid_but_wrong_rate", &bound);
     figures.headlines.push(headline("wrong with all check digits right", &Estimate::from(&bound)));
     let rows = vec![
         row("zones not exact", &not_exact),
@@ -123,6 +124,11 @@ fn barcodes(read: &[(&Scored, Reading)]) -> Figures {
         row("pictures without a symbol in which one was found", &false_found),
     ];
     figures.sections.push(Section { title: "Symbols".into(), blocks: vec![rates_table("Errors", rows)] });
+    figures.limits.push(
+        "The daemon looks for the symbols that identity documents carry (PDF417, QR, Aztec, Data Matrix, Code 128, Code 39): others, such as those of goods, count \
+         here as not decoded."
+            .into(),
+    );
     figures
 }
 
@@ -168,6 +174,7 @@ fn documents(read: &[(&Scored, Reading)]) -> Figures {
     figures
         .sections
         .push(Section { title: "Fields".into(), blocks: vec![Block::Table(Table { caption, columns, rows })] });
+    figures.limits.push("Fields that the answer has and the truth does not list are not counted.".into());
     figures
 }
 

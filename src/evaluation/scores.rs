@@ -2,11 +2,12 @@
 //!
 //! Written while a run goes on, so that an interrupted one goes on where it stopped; read by `vouch calibrate`. The first line tells
 //! what was asked of which daemon, each further one holds a trial with its answer, in the order in which the answers came. It holds scores, labels, and
-//! the subjects' and groups' names of the data set. It holds no picture, no path, no template and no text that was read.
+//! the subjects' and groups' names of the data set. It holds no picture, no template and no text that was read. Its owner alone may read it.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub const FORMAT: u32 = 1;
 pub struct Header {
     pub vouch_scores: u32,
     pub question: Question,
+    /// Day on which the run began, `YYYY-MM-DD`.
+    #[serde(default)]
+    pub date: String,
     pub data: DataDescription,
     pub daemon: DaemonDescription,
     /// What was asked beside the media: the operating point, parameters.
@@ -35,7 +39,7 @@ pub struct DataDescription {
     pub description: String,
     pub source: String,
     pub trials: usize,
-    /// SHA-256 over labels, paths and sizes of the files, in order: two runs over the same data have the same.
+    /// SHA-256 over labels, the files' paths below their common folder, and sizes, in order: two runs over the same data have the same.
     pub sha256: String,
     /// What is to be known of the labels, such as that subjects are not told apart.
     #[serde(default)]
@@ -223,7 +227,7 @@ impl Log {
     /// # Errors
     /// Those of the file system.
     pub fn begin(path: &Path, header: &Header) -> std::io::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let mut log = Self { file };
         log.line(header)?;
         Ok(log)
@@ -270,6 +274,7 @@ pub(crate) mod testing {
         Header {
             vouch_scores: FORMAT,
             question,
+            date: "2026-11-26".into(),
             data: DataDescription {
                 name: "drawn".into(),
                 description: "drawn from known distributions".into(),

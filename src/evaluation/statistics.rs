@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::calibration::Rate;
-use crate::calibration::intervals::{BOOTSTRAP_REPLICATES, IntervalMethod, Random, percentile_interval};
+use crate::calibration::intervals::{
+    BOOTSTRAP_REPLICATES, FEW_SUBJECTS, IntervalMethod, Random, percentile_interval, wilson_interval_of_share,
+};
 
 /// A number with its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -170,9 +172,35 @@ pub fn equal_error_rate(trials: &[Labelled]) -> Option<(Estimate, f64)> {
     let (value, threshold) = at(&vec![1.0; trials.len()])?;
     let resampling = Resampling::new(trials.iter().map(|trial| trial.persons));
     let estimate = resampling.estimate(value, |weights| at(weights).map(|(rate, _)| rate));
-    let bounded = Estimate { low_95: estimate.low_95.max(0.0), high_95: estimate.high_95.min(1.0), ..estimate };
-    Some((bounded, threshold))
+    let (low, high) = few_errors(trials, value, resampling.persons());
+    let (low, high) = (estimate.low_95.min(low).max(0.0), estimate.high_95.max(high).min(1.0));
+    Some((Estimate { value, low_95: low, high_95: high }, threshold))
 }
+
+/// What an equal error rate of next to no error still allows: a bootstrap of scores that are apart finds them apart every time.
+fn few_errors(trials: &[Labelled], value: f64, persons: usize) -> (f64, f64) {
+    let of_kind = |accept: bool| -> Vec<(Persons, bool)> {
+        trials.iter().filter(|trial| trial.accept == accept).map(|trial| (trial.persons, false)).collect()
+    };
+    let kinds = [of_kind(true), of_kind(false)];
+    let (mut low, mut high) = (value, value);
+    let mut widen = |(l, h): (f64, f64)| (low, high) = (low.min(l), high.max(h));
+    let fewest = kinds.iter().map(Vec::len).min().unwrap_or(0) as f64;
+    if value * fewest < FEW_ERRORS {
+        widen(wilson_interval_of_share(value, fewest));
+    }
+    if value == 0.0 {
+        let independent = kinds.iter().map(|kind| without_common_persons(kind)).min().unwrap_or(0);
+        widen((0.0, 3.0 / independent.max(1) as f64));
+    }
+    if persons < FEW_SUBJECTS {
+        widen(wilson_interval_of_share(value, persons as f64));
+    }
+    (low, high)
+}
+
+/// Errors of the smaller kind below which a bootstrap knows less than the formula.
+const FEW_ERRORS: f64 = 5.0;
 
 /// A point of a detection error trade-off curve: (false accept rate, false reject rate).
 pub type DetPoint = [f64; 2];

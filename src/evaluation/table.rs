@@ -34,7 +34,14 @@ impl Table {
         let bytes = std::fs::read(path).map_err(|error| DataError::Missing(vec![format!("{name}: {error}")]))?;
         // Tables that spreadsheets write begin with a byte order mark.
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+        // After a carriage return the reader counts a line too few.
+        let bytes: Vec<u8> = bytes
+            .iter()
+            .enumerate()
+            .filter(|(at, b)| **b != b'\r' || bytes.get(at + 1) != Some(&b'\n'))
+            .map(|(_, b)| *b)
+            .collect();
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
         let headers = reader.headers().map_err(|error| DataError::bad(format!("{name}: {error}")))?;
         let columns: Vec<String> = headers.iter().map(str::to_lowercase).collect();
         let absent: Vec<&str> = needed.iter().copied().filter(|need| !columns.iter().any(|c| c == need)).collect();

@@ -212,9 +212,9 @@ impl FaceEvidence for Picture {
 
     fn embedding(&self, kind: EmbeddingKind) -> Result<Option<&Embedding>, Error> {
         let of = |kind: EmbeddingKind| &self.embeddings[kind as usize];
-        let embedder = match kind {
-            EmbeddingKind::A | EmbeddingKind::AMirrored => &self.models.embedder,
-            EmbeddingKind::B | EmbeddingKind::BMirrored => &self.models.embedder_b,
+        let (embedder, stage) = match kind {
+            EmbeddingKind::A | EmbeddingKind::AMirrored => (&self.models.embedder, Stage::Embed),
+            EmbeddingKind::B | EmbeddingKind::BMirrored => (&self.models.embedder_b, Stage::EmbedB),
         };
         let work = |found: &Found, face: &Face| {
             let Some(plain) = kind.plain() else { return embedder.embed(&found.image, face, &self.source.context) };
@@ -223,7 +223,7 @@ impl FaceEvidence for Picture {
             let _ = of(plain).set(Ok(Some(alone)));
             Ok(both)
         };
-        let embedding = of(kind).get_or_init(|| self.of_main_face(Stage::Embed, work));
+        let embedding = of(kind).get_or_init(|| self.of_main_face(stage, work));
         embedding.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 

@@ -28,6 +28,8 @@ pub enum Stage {
     Detect,
     Quality,
     Embed,
+    /// By the second embedder.
+    EmbedB,
     Liveness,
     Age,
     Mrz,
@@ -44,6 +46,7 @@ impl Stage {
             Self::Detect => "detect",
             Self::Quality => "quality",
             Self::Embed => "embed",
+            Self::EmbedB => "embed_b",
             Self::Liveness => "liveness",
             Self::Age => "age",
             Self::Mrz => "mrz",

@@ -1,6 +1,6 @@
 //! Comparisons of every picture with every picture of another person, by the models of the pack in this process.
 //!
-//! For `vouch evaluate face-match --all-pairs` and `vouch calibrate face-match --all-pairs`: a few thousand labelled pairs say nothing about an FMR
+//! For `vouch evaluate face-match --all-pairs` and `vouch calibrate --all-pairs`: a few thousand labelled pairs say nothing about an FMR
 //! below 1e-3, millions of comparisons do. They need the identity vectors, which the daemon never gives away, so the same engine as the
 //! daemon's runs here and nothing of it is kept. That it is the same engine is checked: the labelled pairs must score here as they did there.
 
@@ -46,7 +46,7 @@ pub struct Vectors {
 /// As [`vectors`]; persons that are not known; a calibration that is not the daemon's.
 pub fn scores(set: &DataSet, scores: &Scores, args: &EngineArgs) -> Result<ImpostorScores, Failure> {
     let fusion = daemons_fusion(scores, args)?;
-    let vectors = vectors(set, args)?;
+    let vectors = vectors(set, args.pack.as_deref())?;
     vectors.agree_with(set, scores, &fusion)?;
     vectors.impostors(&fusion)
 }
@@ -79,7 +79,7 @@ fn plain() -> Fusion {
 ///
 /// # Errors
 /// A pack that cannot be loaded, a picture that cannot be read, persons that are not known.
-pub fn vectors(set: &DataSet, args: &EngineArgs) -> Result<Vectors, Failure> {
+pub fn vectors(set: &DataSet, pack: Option<&Path>) -> Result<Vectors, Failure> {
     let mut persons: BTreeMap<&Path, u32> = BTreeMap::new();
     for case in &set.cases {
         let Truth::Pair { subjects: Some(subjects), .. } = &case.trial.truth else {
@@ -89,7 +89,7 @@ pub fn vectors(set: &DataSet, args: &EngineArgs) -> Result<Vectors, Failure> {
         };
         persons.extend(case.media.iter().map(PathBuf::as_path).zip(*subjects));
     }
-    let engine = InProcess::load(args.pack.as_deref())?;
+    let engine = InProcess::load(pack)?;
     let files: Vec<&Path> = persons.keys().copied().collect();
     let embedded = in_parallel(&files, |file| {
         let picture = engine.picture(read_picture(file)?);

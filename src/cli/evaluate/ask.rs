@@ -48,6 +48,8 @@ pub struct Asking {
     pub question: Question,
     /// Empty: the daemon's default.
     pub operating_point: String,
+    /// Of an age; absent: the daemon's default.
+    pub minimum_age: Option<f64>,
     pub callers: usize,
     pub show_progress: bool,
 }
@@ -126,8 +128,9 @@ async fn ask(client: &mut VerificationClient<Channel>, asking: &Asking, case: &C
             Err(failure) => return Err(failure),
         }
     }
+    // From the first attempt: whoever is refused waits too.
+    let started = Instant::now();
     for attempt in 0.. {
-        let started = Instant::now();
         let until = patience(&asking.target);
         let result = answer(&asking.target, until, once(client, asking, case, &media)).await;
         let latency_ms = started.elapsed().as_secs_f64() * 1e3;
@@ -199,7 +202,8 @@ async fn once(
             response.result.as_ref().map(of_check).ok_or_else(no_result)
         }
         Question::Age => {
-            let message = EstimateAgeRequest { selfie: picture(0), ..Default::default() };
+            let message =
+                EstimateAgeRequest { selfie: picture(0), minimum_age_years: asking.minimum_age, ..Default::default() };
             let response = client.estimate_age(ready(target, message)?).await?.into_inner();
             response.result.as_ref().map(of_check).ok_or_else(no_result)
         }
@@ -217,8 +221,8 @@ async fn once(
             let kinds = [MediaKind::Selfie, MediaKind::DocumentFront];
             let media = media.iter().zip(kinds).map(|(data, kind)| Media { kind: kind.into(), data: data.clone() });
             let message = VerifyRequest { media: media.collect(), ..Default::default() };
-            let mut events = client.verify(ready(target, message)?).await?.into_inner();
             let started = Instant::now();
+            let mut events = client.verify(ready(target, message)?).await?.into_inner();
             let mut answer = Answer::default();
             while let Some(event) = events.message().await? {
                 let ms = started.elapsed().as_secs_f64() * 1e3;

@@ -59,7 +59,7 @@ pub struct FaceMatchArgs {
     #[command(flatten)]
     engine: all_pairs::EngineArgs,
     /// Decide by this operating point instead of the daemon's default
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     operating_point: String,
     #[command(flatten)]
     run: RunArgs,
@@ -74,7 +74,7 @@ pub struct LivenessArgs {
     #[arg(long, value_name = "FOLDER=SPECIES", value_parser = parse_species)]
     species: Vec<(String, String)>,
     /// Decide by this operating point instead of the daemon's default
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     operating_point: String,
     #[command(flatten)]
     run: RunArgs,
@@ -225,14 +225,18 @@ pub async fn run(command: &EvaluateCommand, target: &Target) -> Result<u8, Failu
     if let Some(other) = &other {
         compare::check(other, set.question)?;
     }
-    for path in [&args.json, &args.html, &args.scores].into_iter().flatten() {
+    let results: Vec<&PathBuf> = [&args.json, &args.html, &args.scores].into_iter().flatten().collect();
+    for (index, path) in results.iter().enumerate() {
         check_folder(path)?;
+        if results[..index].contains(path) {
+            return Err(Failure::BadInput(format!("{}: two results cannot go into one file", path.display())));
+        }
     }
     let client = connect(target).await?;
-    let header = header(command, &set, &status(target).await?)?;
+    let mut header = header(command, &set, &status(target).await?)?;
     let partial = args.partial();
     let (known, mut log) = match &partial {
-        Some(path) => open_log(path, &header, args.restart)?,
+        Some(path) => open_log(path, &mut header, args.restart)?,
         None => (Vec::new(), None),
     };
 
@@ -240,6 +244,10 @@ pub async fn run(command: &EvaluateCommand, target: &Target) -> Result<u8, Failu
         target: target.clone(),
         question: set.question,
         operating_point: command.operating_point().to_owned(),
+        minimum_age: match command {
+            EvaluateCommand::Age(args) => Some(args.minimum_age),
+            _ => None,
+        },
         callers: usize::from(args.callers),
         show_progress: std::io::stderr().is_terminal(),
     };
@@ -271,7 +279,7 @@ pub async fn run(command: &EvaluateCommand, target: &Target) -> Result<u8, Failu
         ));
     }
     let scores = Scores { header, scored: answered.into_values().collect() };
-    let date = super::today().to_string();
+    let date = scores.header.date.clone();
     let circumstances = Circumstances { date: &date, callers: usize::from(args.callers), seconds };
     let all_pairs = match command {
         EvaluateCommand::FaceMatch(args) if args.all_pairs => Some(compare_all(&set, &scores, &args.engine).await?),
@@ -368,12 +376,19 @@ fn header(command: &EvaluateCommand, set: &DataSet, status: &GetStatusResponse) 
     let default = check.map_or("", |check| check.default_operating_point.as_str());
     let point = if asked.is_empty() { default } else { asked };
     let mut options = BTreeMap::new();
+    match command {
+        EvaluateCommand::Age(age) => drop(options.insert("minimum age".to_owned(), age.minimum_age.to_string())),
+        // Times depend on it, and scores do not.
+        EvaluateCommand::Latency(_) => drop(options.insert("callers".to_owned(), args.callers.to_string())),
+        _ => {}
+    }
     if !point.is_empty() {
         options.insert("operating point".to_owned(), point.to_owned());
     }
     Ok(Header {
         vouch_scores: FORMAT,
         question: set.question,
+        date: super::today().to_string(),
         data: DataDescription {
             name: args.name.clone().unwrap_or_else(|| set.name.clone()),
             description: args.description.clone(),
@@ -401,7 +416,7 @@ fn header(command: &EvaluateCommand, set: &DataSet, status: &GetStatusResponse) 
 }
 
 /// Opens the file of an interrupted run of the same question, data and daemon, or begins one.
-fn open_log(path: &Path, header: &Header, restart: bool) -> Result<(Vec<Scored>, Option<Log>), Failure> {
+fn open_log(path: &Path, header: &mut Header, restart: bool) -> Result<(Vec<Scored>, Option<Log>), Failure> {
     let unwritable = |error: std::io::Error| unwritable(Some(path), &error);
     if restart {
         match std::fs::remove_file(path) {
@@ -414,6 +429,7 @@ fn open_log(path: &Path, header: &Header, restart: bool) -> Result<(Vec<Scored>,
     }
     let scores =
         Scores::read(path).map_err(|error| Failure::BadInput(format!("{error}; begin anew with --restart")))?;
+    header.date.clone_from(&scores.header.date);
     if scores.header != *header {
         let differs = [
             ("question", scores.header.question != header.question),
@@ -467,7 +483,7 @@ fn write_results(args: &RunArgs, scores: &Scores, evaluation: &Evaluation) -> Re
         for scored in &scores.scored {
             lines += &json_line(path, scored)?;
         }
-        write_whole(path, lines.as_bytes())?;
+        write_mode(path, lines.as_bytes(), Some(0o600))?;
     }
     if let Some(path) = &args.json {
         let text =
@@ -490,10 +506,17 @@ fn json_line(path: &Path, value: &impl serde::Serialize) -> Result<String, Failu
 /// # Errors
 /// [`Failure::Unwritable`].
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_mode(path, bytes, None)
+}
+
+/// As [`write_whole`], for these users alone.
+fn write_mode(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // As any new file, as far as the user's mask allows; a file that is replaced keeps its mode.
-        let mode = std::fs::metadata(path).map_or(Permissions::from_mode(0o666), |metadata| metadata.permissions());
+        let mode = mode.map(Permissions::from_mode);
+        let mode = mode.or_else(|| std::fs::metadata(path).ok().map(|metadata| metadata.permissions()));
+        let mode = mode.unwrap_or_else(|| Permissions::from_mode(0o666));
         let mut beside = tempfile::Builder::new().permissions(mode).tempfile_in(folder)?;
         beside.write_all(bytes)?;
         beside.as_file().sync_all()?;

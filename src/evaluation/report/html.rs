@@ -146,6 +146,9 @@ fn facts_list(facts: &[(String, String)]) -> String {
     format!("<dl class=\"facts\">\n{entries}</dl>\n")
 }
 
+/// Characters from which a cell is a sentence.
+const LONG_CELL: usize = 24;
+
 /// The box can be scrolled, by keyboard too: hence `tabindex`, and the name that whoever arrives there hears.
 fn table_in_box(table: &Table) -> String {
     let caption = escape(&table.caption);
@@ -162,11 +165,14 @@ fn table_in_box(table: &Table) -> String {
     for row in &table.rows {
         html.push_str("<tr>");
         for (index, column) in table.columns.iter().enumerate() {
-            let cell = inline(row.get(index).map_or("", String::as_str));
+            let text = row.get(index).map_or("", String::as_str);
+            let cell = inline(text);
             html.push_str(&match (index, column.numeric) {
                 (_, true) => format!("<td class=\"number\">{cell}</td>"),
                 // The first words of a row say what the row is about.
                 (0, false) => format!("<th scope=\"row\">{cell}</th>"),
+                // A sentence keeps its width on a phone, where the table scrolls, instead of standing one word to a line.
+                (_, false) if text.chars().count() > LONG_CELL => format!("<td class=\"long\">{cell}</td>"),
                 (_, false) => format!("<td>{cell}</td>"),
             });
         }
