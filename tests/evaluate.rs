@@ -670,7 +670,7 @@ fn age_combines_the_estimators() {
     });
     // Each estimate says ± 4 years.
     near(&figures["outside_stated_interval"], mean(0.0, 99.0, &|error| f64::from(u8::from(error.abs() > 4.0))));
-    ended.says("1 groups of camera are too small to say anything");
+    ended.says("groups of camera that are too small to say anything: 1");
     let groups = figures["groups"].as_array().unwrap();
     assert!(groups.iter().any(|group| group["group"] == "back" && group["trials"] == 10 && group["too_small"] == true));
 
@@ -1425,10 +1425,11 @@ fn columns_of_the_table_are_groups() {
         .collect();
     assert_eq!(rates, [("F", 80, 200, false), ("M", 40, 200, false), ("X<b>", 1, 5, true)]);
     ended.says("FNMR by sex");
-    ended.says("Worst to best group: 2.0 times; their intervals do not overlap.");
-    ended.says("warning: 1 of 3 groups are too small to say anything");
+    ended.says("Worst to best of the groups that are large enough: 2.0 times, at least 1.3 times by the intervals.");
+    ended.says("the intervals of F and M do not overlap: they differ by more than chance makes between two groups");
+    ended.says("warning: 1 of 3 groups are too small to say much");
     let page = stage.read("out/r.html");
-    assert!(page.contains("Worst to best group: 2.0 times") && page.contains("1 of 3 groups are too small"));
+    assert!(page.contains("large enough: 2.0 times") && page.contains("1 of 3 groups are too small"));
     // Names come from the customer's file.
     assert!(page.contains("X&lt;b&gt;") && !page.contains("X<b>"));
 }

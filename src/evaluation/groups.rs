@@ -142,12 +142,16 @@ impl Differential {
             }
             (None, None) => {}
         }
-        blocks.push(match &self.apart {
-            Some([high, low]) => Block::Warning(format!(
-                "the intervals of {high} and {low} do not overlap: they differ, and not by chance"
-            )),
-            None => Block::Paragraph("All intervals overlap: what differs may be chance.".into()),
-        });
+        match &self.apart {
+            Some([high, low]) => {
+                let words = "do not overlap: they differ by more than chance makes between two groups";
+                blocks.push(Block::Warning(format!("the intervals of {high} and {low} {words}")));
+            }
+            None if self.groups.len() > 1 => {
+                blocks.push(Block::Paragraph("All intervals overlap: what differs may be chance.".into()));
+            }
+            None => {}
+        }
         blocks.extend(self.warning.clone().map(Block::Warning));
         blocks
     }
