@@ -290,7 +290,8 @@ fn encoded(picture: &RgbImage) -> Bytes {
 
 #[tokio::test]
 async fn a_card_is_located_and_what_is_printed_on_it_is_read() {
-    let daemon = Daemon::start();
+    // Unoptimised and beside other tests, half a minute may not be enough.
+    let daemon = Daemon::start_with(&[("VOUCH_LIMITS__MAX_REQUEST_SECONDS", "120")]);
     let (picture, corners) = card_on_a_table();
     let read = read(&daemon, vec![encoded(&picture)], &[]).await.unwrap();
     let page = &read.pages[0];
