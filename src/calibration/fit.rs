@@ -327,7 +327,7 @@ pub type FurtherRates<'a> = &'a dyn Fn(f64) -> Vec<(String, Rate)>;
 /// Makes a calibration: a curve of the false-accept rate `kind` and the operating points that the data support.
 ///
 /// `false_rejects` gives FNMR or BPCER at a threshold. A target is refused if even no error at all would leave its upper
-/// bound (rule of three) above the target, if the upper end of its interval lies more than [`MAX_OPEN`] times above it, or if its threshold rejects everything. Fewer than 30 errors are noted on the point.
+/// bound (rule of three) above the target, if the upper end of its interval lies more than `MAX_OPEN` times above it, or if its threshold rejects everything. Fewer than 30 errors are noted on the point.
 ///
 /// # Errors
 /// [`FitError`] if nothing useful can be made; single refused targets are listed in the result instead.

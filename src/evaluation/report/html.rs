@@ -2,7 +2,7 @@
 //!
 //! Called by `vouch evaluate`. The file is opened by people who keep their data on their own hosts, so its own content security
 //! policy forbids it to load anything, whatever a customer's file may have smuggled into a name. Looks are in `style.css`; the
-//! drawings are made by [`super::plot`].
+//! drawings are made by `plot`.
 
 use super::{Block, Document, Headline, Section, Table, plot, printable};
 
@@ -45,7 +45,7 @@ pub fn render(document: &Document) -> String {
 }
 
 /// `text` with every character that HTML gives a meaning written as a reference, fit for content and for quoted attributes, and
-/// with characters that steer replaced (see [`printable`]).
+/// with characters that steer replaced (see `printable`).
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

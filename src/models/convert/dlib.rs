@@ -92,7 +92,7 @@ impl Filter {
     }
 }
 
-/// Converts the network: `images` `[N,3,150,150]`, red, green and blue less [`MEAN`] and divided by 256, to `embedding`
+/// Converts the network: `images` `[N,3,150,150]`, red, green and blue less `MEAN` and divided by 256, to `embedding`
 /// `[N,128]`, not normalised.
 ///
 /// # Errors
