@@ -51,7 +51,7 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>, minimum_age:
         .iter()
         .filter_map(|scored| {
             let Truth::Face { age, .. } = scored.trial.truth else { return None };
-            let estimate = scored.answer.score.filter(|s| s.is_finite() && scored.answer.failure.is_none())?;
+            let estimate = scored.score()?;
             Some(Seen { scored, age, estimate, persons: names.persons(&scored.trial.truth) })
         })
         .collect();

@@ -418,7 +418,7 @@ fn liveness(scores: &Scores, wanted: &Wanted) -> Result<Made, String> {
     let mut subjects = BTreeSet::new();
     for scored in &scores.scored {
         let Truth::Presentation { species, subject } = &scored.trial.truth else { continue };
-        let Some(score) = counted(scored) else { continue };
+        let Some(score) = scored.score() else { continue };
         let shown = Presentation { subject: subject.clone(), score };
         subjects.insert(subject.as_str());
         match species {
@@ -494,7 +494,7 @@ fn liveness(scores: &Scores, wanted: &Wanted) -> Result<Made, String> {
                 .iter()
                 .filter_map(|scored| {
                     let Truth::Presentation { species, .. } = &scored.trial.truth else { return None };
-                    Some((species.as_deref().unwrap_or("live"), counted(scored)))
+                    Some((species.as_deref().unwrap_or("live"), scored.score()))
                 })
                 .collect()
         })
@@ -542,11 +542,12 @@ fn age_estimation(scores: &Scores, wanted: &Wanted) -> Result<Made, String> {
             let Truth::Face { age, .. } = scored.trial.truth else { return None };
             let estimates: Option<Vec<f64>> =
                 estimators.iter().map(|name| scored.answer.measurements.get(name).copied()).collect();
+            let estimates = estimates?;
             let person = names.persons(&scored.trial.truth);
             persons.push(person);
             // All pictures of a person go into one part. Labels are often sorted by age: dealing them out in turn keeps the parts alike.
             let fold = person.map_or(place, |[person, _]| person as usize) % FOLDS as usize;
-            Some(AgeSample { true_age: age, estimates: estimates?, fold })
+            Some(AgeSample { true_age: age, estimates, fold })
         })
         .collect();
     let estimators: Vec<&str> = estimators.iter().map(String::as_str).collect();
@@ -656,10 +657,6 @@ fn age_estimation(scores: &Scores, wanted: &Wanted) -> Result<Made, String> {
 }
 
 // ---------------------------------------------------------------- all
-
-fn counted(scored: &Scored) -> Option<f64> {
-    scored.answer.score.filter(|score| score.is_finite() && scored.answer.failure.is_none())
-}
 
 fn say(error: FitError) -> String {
     error.to_string()

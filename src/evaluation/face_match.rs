@@ -140,7 +140,7 @@ fn tar_at_threshold(target: f64, threshold: f64, fmr: Option<Rate>, trials: &[La
 pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>, all_pairs: Option<&ImpostorScores>) -> Evaluation {
     let pairs = pairs(scores);
     let mut figures = Figures::default();
-    let scored: Vec<(Pair<'_>, f64)> = pairs.iter().filter_map(|pair| Some((*pair, answer(pair.scored)?))).collect();
+    let scored: Vec<(Pair<'_>, f64)> = pairs.iter().filter_map(|pair| Some((*pair, pair.scored.score()?))).collect();
     let labelled: Vec<Labelled> = scored
         .iter()
         .map(|(pair, score)| Labelled { score: *score, accept: pair.genuine, persons: pair.persons })
@@ -167,7 +167,7 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>, all_pairs: O
     let as_pair = |pair: &Pair<'_>, score| PairScore { score, genuine: pair.genuine, fold: pair.fold };
     let answered: Vec<PairScore> = scored.iter().map(|(pair, score)| as_pair(pair, *score)).collect();
     let every: Vec<PairScore> =
-        pairs.iter().map(|pair| as_pair(pair, answer(pair.scored).unwrap_or(f64::NEG_INFINITY))).collect();
+        pairs.iter().map(|pair| as_pair(pair, pair.scored.score().unwrap_or(f64::NEG_INFINITY))).collect();
     let answered_persons: Vec<Persons> = scored.iter().map(|(pair, _)| pair.persons).collect();
     let every_person: Vec<Persons> = pairs.iter().map(|pair| pair.persons).collect();
     for (key, words, trials, persons) in [
@@ -342,11 +342,6 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>, all_pairs: O
     assemble(scores, circumstances, figures)
 }
 
-/// The score of an answer that counts.
-fn answer(scored: &Scored) -> Option<f64> {
-    scored.answer.score.filter(|score| score.is_finite() && scored.answer.failure.is_none())
-}
-
 fn detail(found: &TarAt) -> Value {
     json!({ "threshold": found.threshold, "fmr": found.fmr, "fnmr": found.fnmr, "supported": found.supported })
 }
@@ -381,7 +376,7 @@ fn by_measurement(pairs: &[Pair<'_>], figures: &mut Figures) -> Vec<Block> {
     for name in names {
         let trials: Vec<Labelled> = pairs
             .iter()
-            .filter(|pair| answer(pair.scored).is_some())
+            .filter(|pair| pair.scored.score().is_some())
             .filter_map(|pair| {
                 let score = *pair.scored.answer.measurements.get(name)?;
                 Some(Labelled { score, accept: pair.genuine, persons: pair.persons })

@@ -162,7 +162,7 @@ pub fn evaluate(scores: &Scores, circumstances: &Circumstances<'_>) -> Evaluatio
 
 fn presentation<'a>(scored: &'a Scored, names: &Names<'_>) -> Option<Shown<'a>> {
     let Truth::Presentation { species, subject } = &scored.trial.truth else { return None };
-    let score = scored.answer.score.filter(|score| score.is_finite() && scored.answer.failure.is_none())?;
+    let score = scored.score()?;
     let persons = names.persons(&scored.trial.truth);
     Some(Shown { scored, species: species.as_deref(), subject, persons, score })
 }

@@ -161,6 +161,13 @@ pub struct Scored {
     pub answer: Answer,
 }
 
+impl Scored {
+    /// The score of an answer that counts.
+    pub fn score(&self) -> Option<f64> {
+        self.answer.score.filter(|score| score.is_finite() && self.answer.failure.is_none())
+    }
+}
+
 /// The scores of a run, complete or not.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
