@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::batcher::BatchRunner;
 use super::provider::{Device, Provider};
-use super::{Outputs, Tensor};
+use super::{Outputs, Tensor, rewrite};
 
 /// Why ONNX Runtime or a model could not be loaded. The daemon does not start then.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +126,7 @@ fn library_version(path: &Path) -> Result<String, LoadError> {
 }
 
 /// One model and how its sessions shall run.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct ModelSource<'a> {
     /// For messages.
     pub name: &'a str,
@@ -179,6 +179,8 @@ impl OnnxRunner {
                 }
             }
         }
+        let rewritten = if source.provider == Provider::Cpu { rewrite::rewritten(source.bytes) } else { None };
+        let source = &ModelSource { bytes: rewritten.as_deref().unwrap_or(source.bytes), ..*source };
         let mut runners = Vec::with_capacity(count);
         if let Some(cache) = &cache {
             runners.push(cache.write(runtime, source).map_err(failed)?);
@@ -314,11 +316,12 @@ impl OptimisedGraph {
     fn new(dir: &Path, source: &ModelSource<'_>, runtime_version: &str) -> Self {
         // All that the optimised form depends on. Threads do not matter to it.
         let key = format!(
-            "{}-{}-{}-{}",
+            "{}-{}-{}-{}-{}",
             &source.sha256[..source.sha256.len().min(16)],
             runtime_version,
             source.provider.as_str(),
-            processor()
+            processor(),
+            rewrite::REVISION
         );
         Self { path: dir.join(format!("{key}.onnx")), digest_path: dir.join(format!("{key}.sha256")) }
     }
