@@ -32,6 +32,7 @@ use tonic::transport::server::Connected;
 
 use crate::config::{Principal, SocketConfig};
 use crate::error::exit;
+use crate::inference::Caller;
 
 /// Why the daemon cannot listen. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -326,11 +327,17 @@ pub struct PeerIdentity {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Arc<[u32]>,
-    /// Process, if it is visible from here; for the log only, since numbers are used again.
+    /// Process, if it is visible from here; for the log and for sharing only, since numbers are used again.
     pub pid: Option<i32>,
 }
 
 impl PeerIdentity {
+    /// Whose share of the daemon a request takes: each process of each user has one of its own.
+    pub fn caller(&self) -> Caller {
+        let pid = self.pid.unwrap_or_default().cast_unsigned();
+        Caller(u64::from(self.uid) << 32 | u64::from(pid))
+    }
+
     fn of(stream: &tokio::net::UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let groups = peer_groups(stream).unwrap_or_else(|error| {

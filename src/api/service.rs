@@ -35,7 +35,7 @@ impl VerificationService {
     }
 
     fn call<T>(&self, request: Request<T>) -> (Call, T) {
-        let call = Call::new(&self.engine, request.metadata(), self.max_duration);
+        let call = Call::new(&self.engine, &request, self.max_duration);
         (call, request.into_inner())
     }
 }
@@ -98,7 +98,7 @@ impl Verification for VerificationService {
         request: Request<Streaming<VerifyLiveRequest>>,
     ) -> Result<Response<LiveStream>, Status> {
         let longest = max_duration(&self.engine);
-        let call = Call::new(&self.engine, request.metadata(), longest);
+        let call = Call::new(&self.engine, &request, longest);
         let messages = request.into_inner();
         verify_live(call, messages).await.map(Response::new)
     }

@@ -21,4 +21,5 @@ pub mod mrz_reader;
 pub mod ocr;
 pub mod page_locator;
 pub mod text_reader;
+pub mod upright_page;
 pub mod visual;

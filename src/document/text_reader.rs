@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ocr::{Line, Quad, TextDetector, TextLine, TextRecogniser, is_inside};
+use super::upright_page::{UprightPage, whole};
 use super::visual;
 use crate::error::Error;
 use crate::imaging::Image;
 use crate::imaging::orient::{self, Orientation};
-use crate::imaging::warp::{Perspective, Sampling, warp};
 use crate::inference::RequestContext;
 
 /// Longest side of an upright page, on which lines are looked for. The small print of a card is then about ten pixels high. Raised to
@@ -35,64 +35,6 @@ const PROBES: usize = 4;
 
 /// Lines that are read beside each other: enough to fill runs of the model, few enough not to crowd out other requests.
 const READERS: usize = 4;
-
-/// A part of a picture that shows a page upright.
-#[derive(Debug, Clone)]
-pub struct UprightPage {
-    pub image: Image,
-    /// Its corners in pixel areas of the picture, clockwise from the page's top left.
-    pub quad: Quad,
-    to_picture: Perspective,
-}
-
-impl UprightPage {
-    /// The part inside `quad` (clockwise, any corner first), turned so that `along`, a direction in the picture, points to the right as
-    /// far as quarter turns can bring it there. `None` for a quadrilateral that is not convex or has no area.
-    pub fn cut(image: &Image, quad: &Quad, along: [f64; 2]) -> Option<Self> {
-        let first = (0..4).max_by(|&a, &b| {
-            let agreement = |corner: usize| {
-                let [from, to] = [quad[corner], quad[(corner + 1) % 4]];
-                let side = [to[0] - from[0], to[1] - from[1]];
-                (side[0] * along[0] + side[1] * along[1]) / side[0].hypot(side[1]).max(f64::MIN_POSITIVE)
-            };
-            agreement(a).total_cmp(&agreement(b))
-        })?;
-        let quad: Quad = std::array::from_fn(|corner| quad[(first + corner) % 4]);
-        let side = |a: usize, b: usize| (quad[b][0] - quad[a][0]).hypot(quad[b][1] - quad[a][1]);
-        // As many pixels as the longer of two opposite sides holds.
-        let (width, height) = (side(0, 1).max(side(3, 2)), side(1, 2).max(side(0, 3)));
-        let shrink = (MAX_PAGE_PX / width.max(height)).min(1.0);
-        let size = [width, height].map(|side| (side * shrink).round());
-        let to_picture = Perspective::from_rectangle(size, &quad)?;
-        let [width, height] = size.map(|side| side as u32);
-        if width == 0 || height == 0 || image.width == 0 || image.height == 0 {
-            return None;
-        }
-        if quad == whole(image) && [width, height] == [image.width, image.height] {
-            return Some(Self { image: image.clone(), quad, to_picture });
-        }
-        Some(Self {
-            image: warp(image, &to_picture.in_pixel_centres(), [width, height], Sampling::Area),
-            quad,
-            to_picture,
-        })
-    }
-
-    /// A point of the page in the picture, both in pixel areas.
-    pub fn to_picture(&self, point: [f64; 2]) -> [f64; 2] {
-        self.to_picture.apply(point)
-    }
-
-    fn line_to_picture(&self, line: &TextLine) -> TextLine {
-        TextLine { quad: line.quad.map(|corner| self.to_picture(corner)), ..*line }
-    }
-}
-
-/// The corners of a picture, clockwise from the top left.
-fn whole(image: &Image) -> Quad {
-    let (width, height) = (f64::from(image.width), f64::from(image.height));
-    [[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]]
-}
 
 /// Where a document lies in a picture, as far as that is known.
 #[derive(Debug, Clone, Copy, Default)]
@@ -150,7 +92,7 @@ impl TextReader {
             None if place.is_upright => first_side(quad),
             None => [1.0, 0.0],
         };
-        let Some(mut page) = UprightPage::cut(image, quad, along) else { return Ok(None) };
+        let Some(mut page) = UprightPage::cut(image, quad, along, MAX_PAGE_PX) else { return Ok(None) };
         let mut lines = self.find(&page.image, context)?;
         let mut mirrored = false;
         if place.zone.is_none() {
@@ -159,7 +101,7 @@ impl TextReader {
             mirrored = direction.mirrored;
             if along != [1.0, 0.0] {
                 let (from, to) = (page.to_picture([0.0, 0.0]), page.to_picture(along));
-                let Some(turned) = UprightPage::cut(image, quad, [to[0] - from[0], to[1] - from[1]]) else {
+                let Some(turned) = UprightPage::cut(image, quad, [to[0] - from[0], to[1] - from[1]], MAX_PAGE_PX) else {
                     return Ok(None);
                 };
                 page = turned;
@@ -287,37 +229,4 @@ fn running_down(line: TextLine) -> TextLine {
 fn centre(quad: &Quad) -> [f64; 2] {
     let sum = quad.iter().fold([0.0, 0.0], |sum, corner| [sum[0] + corner[0], sum[1] + corner[1]]);
     sum.map(|sum| sum / 4.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_is_cut_so_that_its_text_runs_to_the_right() {
-        // Four quarters of different brightness; the text runs upwards in the picture.
-        let image = Image::build(200, 100, |rgb| {
-            for (at, pixel) in rgb.chunks_exact_mut(3).enumerate() {
-                let (right, low) = (at % 200 >= 100, at / 200 >= 50);
-                pixel.fill(40 + 50 * u8::from(right) + 100 * u8::from(low));
-            }
-        });
-        let quad = whole(&image);
-        let page = UprightPage::cut(&image, &quad, [0.1, -1.0]).unwrap();
-        assert_eq!((page.image.width, page.image.height), (100, 200));
-        // Upwards is to the right: the top left of the page is the bottom left of the picture.
-        assert_eq!(page.quad[0], [0.0, 100.0]);
-        let at = |x: f64, y: f64| page.to_picture([x, y]).map(f64::round);
-        assert_eq!((at(0.0, 0.0), at(100.0, 0.0), at(100.0, 200.0)), ([0.0, 100.0], [0.0, 0.0], [200.0, 0.0]));
-        let pixel = |x: usize, y: usize| page.image.rgb[3 * (y * 100 + x)];
-        assert_eq!([pixel(10, 10), pixel(90, 10), pixel(10, 190), pixel(90, 190)], [140, 40, 190, 90]);
-        assert!(UprightPage::cut(&image, &[[0.0, 0.0]; 4], [1.0, 0.0]).is_none());
-    }
-
-    #[test]
-    fn an_upright_picture_is_its_own_page() {
-        let image = Image::build(64, 32, |rgb| rgb.fill(7));
-        let page = UprightPage::cut(&image, &whole(&image), [1.0, 0.0]).unwrap();
-        assert!(Arc::ptr_eq(&page.image.rgb, &image.rgb));
-    }
 }

@@ -86,6 +86,24 @@ impl FaceDetector {
         self.search(image, &INPUT_SIDES_PX[1..], context)
     }
 
+    /// Finds the faces on the page of a document that was brought upright, the main one first. A portrait takes about a seventh of a page's
+    /// width, too little for the smallest input. Where the page's direction `is_certain`, no other is tried.
+    ///
+    /// # Errors
+    /// Those of [`Model::run`](crate::inference::Model::run).
+    pub fn find_on_page(
+        &self,
+        page: &Image,
+        is_certain: bool,
+        context: &Arc<RequestContext>,
+    ) -> Result<FoundFaces, Error> {
+        if !is_certain {
+            return self.find_all(page, context);
+        }
+        let faces = self.detect_escalating(page, &INPUT_SIDES_PX[1..], context)?;
+        Ok(FoundFaces { faces: ordered(faces, page), rotation: Rotation::R0, image: page.clone() })
+    }
+
     /// Finds faces that stand upright, as in the frames of a camera: the main face first. No other direction is tried.
     ///
     /// # Errors

@@ -65,12 +65,18 @@ impl Face {
         (right[1] - left[1]).atan2(right[0] - left[0]).to_degrees()
     }
 
-    /// The same face with every coordinate put through `map`, which must be a rotation by quarter turns or a scaling.
+    /// The same face with every coordinate put through `map`; the bounds become those around the corners of the old ones.
     pub fn mapped(&self, map: impl Fn([f64; 2]) -> [f64; 2]) -> Self {
         let Bounds { x, y, width, height } = self.bounds;
-        let ([ax, ay], [bx, by]) = (map([x, y]), map([x + width, y + height]));
+        let corners = [[x, y], [x + width, y], [x + width, y + height], [x, y + height]].map(&map);
+        let along = |axis: usize| {
+            let values = corners.map(|corner| corner[axis]);
+            let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &at| (low.min(at), high.max(at)));
+            (low, high - low)
+        };
+        let ((x, width), (y, height)) = (along(0), along(1));
         Self {
-            bounds: Bounds { x: ax.min(bx), y: ay.min(by), width: (bx - ax).abs(), height: (by - ay).abs() },
+            bounds: Bounds { x, y, width, height },
             score: self.score,
             landmarks: self.landmarks.map(map),
         }

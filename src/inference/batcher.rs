@@ -305,6 +305,7 @@ fn live(entry: Entry) -> Option<Entry> {
 mod tests {
     use std::sync::mpsc;
 
+    use super::super::Caller;
     use super::*;
 
     /// Announces each batch, waits for leave, then answers with the first value of each input.
@@ -431,7 +432,7 @@ mod tests {
         let busy = rig.occupy();
         let gone = Arc::new(RequestContext::default());
         let left = rig.ask(1.0, 1, Arc::clone(&gone));
-        let late = Arc::new(RequestContext::new(Some(Instant::now() + Duration::from_millis(50))));
+        let late = Arc::new(RequestContext::new(Some(Instant::now() + Duration::from_millis(50)), Caller::default()));
         let late = rig.ask(2.0, 1, late);
         let wanted = rig.ask(3.0, 1, Arc::default());
         gone.cancel();

@@ -7,6 +7,7 @@
 pub mod batcher;
 pub mod provider;
 pub mod registry;
+mod rewrite;
 pub mod session;
 
 use std::sync::Arc;
@@ -28,18 +29,23 @@ pub struct Tensor {
 /// The named outputs of a model for one input, in the order of the model.
 pub type Outputs = Vec<(Arc<str>, Tensor)>;
 
+/// Of whom a request is. Callers share the daemon fairly; what the number stands for is the business of whoever gives it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Caller(pub u64);
+
 /// What a queued piece of work knows of the request that it belongs to.
 #[derive(Debug, Default)]
 pub struct RequestContext {
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
+    pub caller: Caller,
     cancelled: AtomicBool,
 }
 
 impl RequestContext {
     /// A context with a deadline, or without one.
-    pub fn new(deadline: Option<Instant>) -> Self {
-        Self { deadline, cancelled: AtomicBool::new(false) }
+    pub fn new(deadline: Option<Instant>, caller: Caller) -> Self {
+        Self { deadline, caller, cancelled: AtomicBool::new(false) }
     }
 
     /// Says that nobody waits for the answer any more; queued work of this request is dropped.

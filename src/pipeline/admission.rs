@@ -1,16 +1,21 @@
 //! The door: how many requests run, how many wait, and what happens to the rest.
 //!
-//! Every RPC that runs models passes through here once, a scan with each frame that is looked at. Requests run in the order of their arrival. One more than may wait is
-//! refused at once with a time after which it is worth trying again; a daemon that drains admits nobody. Left out: fairness between callers.
+//! Every RPC that runs models passes through here once, a scan with each frame that is looked at. Each caller has a line of its own, and a place
+//! that becomes free goes to the caller who has the fewest, so that nobody who asks for much keeps others from their share. One request more than may wait, or one that
+//! could not be begun in time, is refused at once with a time after which it is worth trying again; where all lines are full, who has the longest gives its last
+//! place to who has a shorter one. A daemon that drains admits nobody. Left out: rates and quotas by user.
+//!
+//! Source of the sharing: round robin over queues by sender, Nagle, "On packet switches with infinite storage", RFC 970 (1985).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 use crate::error::Error;
-use crate::inference::RequestContext;
+use crate::inference::{Caller, RequestContext};
 
 /// The bounds of the door.
 #[derive(Debug, Clone, Copy)]
@@ -19,28 +24,56 @@ pub struct AdmissionLimits {
     pub max_waiting: usize,
     /// Bytes of media that waiting requests may hold together.
     pub max_waiting_bytes: u64,
+    /// A request that would wait longer than this, as far as can be told, is refused instead.
+    pub max_wait: Duration,
 }
 
 /// Running and waiting requests.
 #[derive(Debug)]
 pub struct Admission {
     limits: AdmissionLimits,
-    places: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    waiting_bytes: AtomicU64,
     draining: AtomicBool,
-    requests: AtomicU64,
-    refused: AtomicU64,
-    /// Exponential mean of how long a request holds its place, in microseconds.
-    mean_us: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: usize,
+    waiting: usize,
+    waiting_bytes: u64,
+    /// Callers who have a place or wait for one.
+    lines: BTreeMap<Caller, Line>,
+    /// Places given so far.
+    turn: u64,
+    requests: u64,
+    refused: u64,
+    /// Exponential mean of how long a request holds its place; zero before the first has ended.
+    mean_held: Duration,
+}
+
+/// The requests of one caller.
+#[derive(Debug, Default)]
+struct Line {
+    running: usize,
+    waiting: VecDeque<Waiting>,
+    /// When it last got a place.
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    bytes: u64,
+    /// Hears when a place has been counted as its own.
+    answer: oneshot::Sender<Result<(), Error>>,
 }
 
 /// A place; dropping it lets the next one in.
 #[derive(Debug)]
 pub struct Place {
     admission: Arc<Admission>,
+    caller: Caller,
     started: Instant,
-    _permit: OwnedSemaphorePermit,
 }
 
 /// What the door shows.
@@ -56,18 +89,15 @@ pub struct AdmissionStatus {
 /// What a refused caller is told at least.
 const MIN_RETRY: Duration = Duration::from_millis(20);
 
+/// Different times that refused callers are told.
+const SPREAD: u64 = 16;
+
+/// Share of the newest request in the mean of how long one holds its place.
+const NEWEST_SHARE: u32 = 8;
+
 impl Admission {
     pub fn new(limits: AdmissionLimits) -> Arc<Self> {
-        Arc::new(Self {
-            limits,
-            places: Arc::new(Semaphore::new(limits.max_running)),
-            waiting: AtomicUsize::new(0),
-            waiting_bytes: AtomicU64::new(0),
-            draining: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            mean_us: AtomicU64::new(0),
-        })
+        Arc::new(Self { limits, draining: AtomicBool::new(false), state: Mutex::default() })
     }
 
     pub fn limits(&self) -> AdmissionLimits {
@@ -80,11 +110,12 @@ impl Admission {
     }
 
     pub fn status(&self) -> AdmissionStatus {
+        let state = self.lock();
         AdmissionStatus {
-            running: self.limits.max_running - self.places.available_permits(),
-            waiting: self.waiting.load(Ordering::Relaxed),
-            requests: self.requests.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
+            running: state.running,
+            waiting: state.waiting,
+            requests: state.requests,
+            refused: state.refused,
             draining: self.draining.load(Ordering::Relaxed),
         }
     }
@@ -92,81 +123,189 @@ impl Admission {
     /// Waits for a place for a request that holds `bytes` of media.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] while draining, [`Error::Overloaded`] if too many wait, [`Error::DeadlineExceeded`] if no place came in time.
+    /// [`Error::Unavailable`] while draining; [`Error::Overloaded`] if too many wait, or the request would wait longer than it may;
+    /// [`Error::DeadlineExceeded`] if no place came in time after all.
     pub async fn enter(self: &Arc<Self>, bytes: u64, context: &RequestContext) -> Result<Place, Error> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if self.draining.load(Ordering::Relaxed) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(Error::Unavailable { state: "draining", retry_after: Duration::from_secs(1) });
-        }
-        context.check(Instant::now())?;
-        let permit = match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.wait(bytes, context).await?,
+        let mut in_line = {
+            let mut state = self.lock();
+            state.requests += 1;
+            if self.draining.load(Ordering::Relaxed) {
+                state.refused += 1;
+                return Err(Error::Unavailable { state: "draining", retry_after: Duration::from_secs(1) });
+            }
+            let now = Instant::now();
+            context.check(now)?;
+            if state.running < self.limits.max_running {
+                state.give_place(context.caller);
+                return Ok(self.place(context.caller));
+            }
+            self.line_up(&mut state, bytes, context, now)?
         };
-        Ok(Place { admission: Arc::clone(self), started: Instant::now(), _permit: permit })
-    }
-
-    async fn wait(self: &Arc<Self>, bytes: u64, context: &RequestContext) -> Result<OwnedSemaphorePermit, Error> {
-        // Counted before the comparison, so that a burst cannot slip through between the two. The guard gives the place in the
-        // queue back also when the caller goes away and this future is dropped.
-        let waiting = Waiting::new(self, bytes);
-        if waiting.requests > self.limits.max_waiting || waiting.bytes_in_all > self.limits.max_waiting_bytes {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(Error::Overloaded { retry_after: self.expected_wait() });
-        }
-        let place = Arc::clone(&self.places).acquire_owned();
-        let permit = match context.deadline {
-            None => place.await,
-            Some(deadline) => match tokio::time::timeout_at(deadline.into(), place).await {
-                Ok(permit) => permit,
+        let answer = match context.deadline {
+            None => (&mut in_line.answer).await,
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), &mut in_line.answer).await {
+                Ok(answer) => answer,
                 Err(_) => return Err(Error::DeadlineExceeded),
             },
         };
-        permit.map_err(|_| Error::internal("the semaphore of places is closed"))
+        answer.map_err(|_| Error::internal("the door forgot a request"))??;
+        Ok(self.place(context.caller))
     }
 
-    /// How long the queue takes to empty at the present pace.
-    fn expected_wait(&self) -> Duration {
-        let mean = Duration::from_micros(self.mean_us.load(Ordering::Relaxed));
-        let rounds = self.waiting.load(Ordering::Relaxed).div_ceil(self.limits.max_running.max(1));
-        (mean * u32::try_from(rounds).unwrap_or(u32::MAX)).max(MIN_RETRY)
+    fn place(self: &Arc<Self>, caller: Caller) -> Place {
+        Place { admission: Arc::clone(self), caller, started: Instant::now() }
+    }
+
+    /// Puts a request at the end of its caller's line.
+    fn line_up(
+        &self,
+        state: &mut State,
+        bytes: u64,
+        context: &RequestContext,
+        now: Instant,
+    ) -> Result<InLine<'_>, Error> {
+        let wait = self.expected_wait(state, context.caller);
+        let until_deadline = context.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
+        if wait > self.limits.max_wait || wait > until_deadline || bytes > self.limits.max_waiting_bytes {
+            return Err(self.refusal(state, wait));
+        }
+        while state.waiting >= self.limits.max_waiting || state.waiting_bytes + bytes > self.limits.max_waiting_bytes {
+            // A line as long as the longest gains nothing by sending away another.
+            let own = state.lines.get(&context.caller).map_or(0, |line| line.waiting.len());
+            let longest = state.lines.iter().max_by_key(|(_, line)| line.waiting.len());
+            let Some((&caller, _)) = longest.filter(|(_, line)| line.waiting.len() > own + 1) else {
+                return Err(self.refusal(state, wait));
+            };
+            let Some(last) = state.take(caller, VecDeque::pop_back) else {
+                return Err(Error::internal("the door's longest line is empty"));
+            };
+            let wait = self.expected_wait(state, caller);
+            let refusal = self.refusal(state, wait);
+            // Who has gone need not be told.
+            let _ = last.answer.send(Err(refusal));
+        }
+        state.waiting += 1;
+        state.waiting_bytes += bytes;
+        let (answer, receiver) = oneshot::channel();
+        let (number, caller) = (state.requests, context.caller);
+        state.lines.entry(caller).or_default().waiting.push_back(Waiting { number, bytes, answer });
+        Ok(InLine { admission: self, caller, number, answer: receiver })
+    }
+
+    /// Gives places that have become free to the caller who has the fewest; of several, to the one whose turn is longest ago.
+    fn give_on(&self, state: &mut State) {
+        while state.running < self.limits.max_running {
+            let waits = state.lines.iter().filter(|(_, line)| !line.waiting.is_empty());
+            let Some((&caller, _)) = waits.min_by_key(|(_, line)| (line.running, line.turn)) else { return };
+            let Some(next) = state.take(caller, VecDeque::pop_front) else { return };
+            state.give_place(caller);
+            if next.answer.send(Ok(())).is_err() {
+                // The caller has gone.
+                state.take_place(caller);
+            }
+        }
+    }
+
+    /// How long a caller's next request waits at the present pace: until those of its own line have had their turns, between which those of as
+    /// many others get theirs.
+    fn expected_wait(&self, state: &State, caller: Caller) -> Duration {
+        let own = state.lines.get(&caller).map_or(0, |line| line.waiting.len()) + 1;
+        let before: usize = state
+            .lines
+            .iter()
+            .map(|(other, line)| if *other == caller { own } else { line.waiting.len().min(own) })
+            .sum();
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        let places = u32::try_from(self.limits.max_running.max(1)).unwrap_or(u32::MAX);
+        state.mean_held.saturating_mul(before) / places
+    }
+
+    /// Refuses with the time after which the line will be shorter: what the caller would have waited. The refused are spread over as long again, a turn
+    /// apart, so that they do not come back all at once.
+    fn refusal(&self, state: &mut State, wait: Duration) -> Error {
+        let spread = u32::try_from(state.refused % SPREAD).unwrap_or_default();
+        state.refused += 1;
+        let wait = wait.clamp(MIN_RETRY, self.limits.max_wait.max(MIN_RETRY));
+        Error::Overloaded { retry_after: wait + wait * spread / SPREAD as u32 }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs under the lock; the state is whole even if the mutex says otherwise.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn give_place(&mut self, caller: Caller) {
+        self.running += 1;
+        self.turn += 1;
+        let line = self.lines.entry(caller).or_default();
+        line.running += 1;
+        line.turn = self.turn;
+    }
+
+    fn take_place(&mut self, caller: Caller) {
+        self.running -= 1;
+        if let Some(line) = self.lines.get_mut(&caller) {
+            line.running -= 1;
+        }
+        self.forget(caller);
+    }
+
+    /// Takes a request out of its caller's line.
+    fn take(
+        &mut self,
+        caller: Caller,
+        which: impl FnOnce(&mut VecDeque<Waiting>) -> Option<Waiting>,
+    ) -> Option<Waiting> {
+        let taken = which(&mut self.lines.get_mut(&caller)?.waiting)?;
+        self.waiting -= 1;
+        self.waiting_bytes -= taken.bytes;
+        self.forget(caller);
+        Some(taken)
+    }
+
+    /// Callers without requests take no memory.
+    fn forget(&mut self, caller: Caller) {
+        if self.lines.get(&caller).is_some_and(|line| line.running == 0 && line.waiting.is_empty()) {
+            self.lines.remove(&caller);
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let held_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        // Two requests that end together may lose one of the two updates, which an estimate can bear.
-        let mean_us = self.admission.mean_us.load(Ordering::Relaxed);
-        let updated = if mean_us == 0 { held_us } else { mean_us - mean_us / 8 + held_us / 8 };
-        self.admission.mean_us.store(updated, Ordering::Relaxed);
+        let held = self.started.elapsed();
+        let mut state = self.admission.lock();
+        let mean = state.mean_held;
+        state.mean_held = if mean.is_zero() { held } else { mean - mean / NEWEST_SHARE + held / NEWEST_SHARE };
+        state.take_place(self.caller);
+        self.admission.give_on(&mut state);
     }
 }
 
-struct Waiting<'a> {
+/// A request that waits. Dropping it leaves the line, also when the caller goes away and the future that waits is dropped.
+struct InLine<'a> {
     admission: &'a Admission,
-    bytes: u64,
-    /// Waiting requests and their bytes, this one included.
-    requests: usize,
-    bytes_in_all: u64,
+    caller: Caller,
+    number: u64,
+    answer: oneshot::Receiver<Result<(), Error>>,
 }
 
-impl<'a> Waiting<'a> {
-    fn new(admission: &'a Admission, bytes: u64) -> Self {
-        Self {
-            admission,
-            bytes,
-            requests: admission.waiting.fetch_add(1, Ordering::Relaxed) + 1,
-            bytes_in_all: admission.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes,
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
+impl Drop for InLine<'_> {
     fn drop(&mut self) {
-        self.admission.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.admission.waiting_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        let mut state = self.admission.lock();
+        let number = self.number;
+        let leave = |line: &mut VecDeque<Waiting>| {
+            let at = line.iter().position(|waiting| waiting.number == number)?;
+            line.remove(at)
+        };
+        let left = state.take(self.caller, leave);
+        // A place that was given in the moment of leaving, and that nobody took.
+        if left.is_none() && matches!(self.answer.try_recv(), Ok(Ok(()))) {
+            state.take_place(self.caller);
+            self.admission.give_on(&mut state);
+        }
     }
 }
 
@@ -174,58 +313,69 @@ impl Drop for Waiting<'_> {
 mod tests {
     use super::*;
 
+    const A: Caller = Caller(1);
+    const B: Caller = Caller(2);
+
+    fn limits(max_running: usize, max_waiting: usize, max_waiting_bytes: u64) -> AdmissionLimits {
+        AdmissionLimits { max_running, max_waiting, max_waiting_bytes, max_wait: Duration::from_secs(60) }
+    }
+
     fn door(max_running: usize, max_waiting: usize, max_waiting_bytes: u64) -> Arc<Admission> {
-        Admission::new(AdmissionLimits { max_running, max_waiting, max_waiting_bytes })
+        Admission::new(limits(max_running, max_waiting, max_waiting_bytes))
+    }
+
+    fn of(caller: Caller) -> RequestContext {
+        RequestContext::new(None, caller)
     }
 
     async fn settle() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
+    /// Enters from a task of its own, which ends with the answer.
+    fn enter(door: &Arc<Admission>, caller: Caller) -> tokio::task::JoinHandle<Result<Place, Error>> {
+        let door = Arc::clone(door);
+        tokio::spawn(async move { door.enter(10, &of(caller)).await })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_place_that_is_given_back_goes_to_who_waits() {
         let door = door(1, 1, 100);
-        let context = RequestContext::default();
-        let first = door.enter(10, &context).await.unwrap();
-        let waiting = tokio::spawn({
-            let door = Arc::clone(&door);
-            async move { door.enter(10, &RequestContext::default()).await.map(drop) }
-        });
+        let first = door.enter(10, &of(A)).await.unwrap();
+        let waiting = enter(&door, A);
         settle().await;
         assert_eq!((door.status().running, door.status().waiting), (1, 1));
         drop(first);
-        waiting.await.unwrap().unwrap();
+        drop(waiting.await.unwrap().unwrap());
         assert_eq!((door.status().running, door.status().waiting), (0, 0));
+        assert!(door.lock().lines.is_empty(), "callers without requests are forgotten");
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_more_than_may_wait_is_refused_at_once_and_so_are_too_many_bytes() {
         let door = door(1, 1, 100);
-        let context = RequestContext::default();
-        let _first = door.enter(10, &context).await.unwrap();
-        assert!(matches!(door.enter(101, &context).await, Err(Error::Overloaded { .. })));
-        let waiting = tokio::spawn({
-            let door = Arc::clone(&door);
-            async move { door.enter(10, &RequestContext::default()).await.map(drop) }
-        });
+        let _first = door.enter(10, &of(A)).await.unwrap();
+        assert!(matches!(door.enter(101, &of(A)).await, Err(Error::Overloaded { .. })));
+        let waiting = enter(&door, A);
         settle().await;
         assert!(matches!(
-            door.enter(10, &context).await,
+            door.enter(10, &of(A)).await,
             Err(Error::Overloaded { retry_after }) if retry_after >= MIN_RETRY
         ));
         assert_eq!(door.status().refused, 2);
-        // The caller goes away; its place in the queue is free again.
+        // The caller goes away; its place in the line is free again.
         waiting.abort();
         settle().await;
         assert_eq!(door.status().waiting, 0);
+        assert_eq!(door.lock().waiting_bytes, 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_ends_the_wait() {
         let door = door(1, 4, 100);
-        let _first = door.enter(10, &RequestContext::default()).await.unwrap();
+        let _first = door.enter(10, &of(A)).await.unwrap();
         let deadline = tokio::time::Instant::now().into_std() + Duration::from_millis(50);
-        let context = RequestContext::new(Some(deadline));
+        let context = RequestContext::new(Some(deadline), A);
         assert!(matches!(door.enter(10, &context).await, Err(Error::DeadlineExceeded)));
         assert_eq!(door.status().waiting, 0);
     }
@@ -234,7 +384,93 @@ mod tests {
     async fn a_draining_daemon_admits_nobody_new() {
         let door = door(2, 4, 100);
         door.drain();
-        let refused = door.enter(1, &RequestContext::default()).await;
+        let refused = door.enter(1, &of(A)).await;
         assert!(matches!(refused, Err(Error::Unavailable { state: "draining", .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_little_is_served_between_those_of_who_asks_for_much() {
+        let door = door(1, 100, 10_000);
+        let mut place = door.enter(10, &of(A)).await.unwrap();
+        let many: Vec<_> = (0..20).map(|_| enter(&door, A)).collect();
+        settle().await;
+        let few: Vec<_> = (0..3).map(|_| enter(&door, B)).collect();
+        settle().await;
+        let mut order = Vec::new();
+        let mut waiting: Vec<_> = few.into_iter().map(|one| (B, one)).chain(many.into_iter().map(|one| (A, one))).collect();
+        for _ in 0..6 {
+            drop(place);
+            settle().await;
+            let at = waiting.iter().position(|(_, one)| one.is_finished()).unwrap();
+            let (caller, one) = waiting.remove(at);
+            order.push(caller);
+            place = one.await.unwrap().unwrap();
+        }
+        assert_eq!(order, [B, A, B, A, B, A]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_line_of_one_caller_makes_room_for_another() {
+        let door = door(1, 4, 10_000);
+        let _place = door.enter(10, &of(A)).await.unwrap();
+        let mut many: Vec<_> = (0..4).map(|_| enter(&door, A)).collect();
+        settle().await;
+        let other = [enter(&door, B), enter(&door, B), enter(&door, B)];
+        settle().await;
+        // Two each is the fair share; the newest of the many had to go, and the third of the few.
+        assert!(matches!(many.pop().unwrap().await.unwrap(), Err(Error::Overloaded { .. })));
+        assert!(matches!(many.pop().unwrap().await.unwrap(), Err(Error::Overloaded { .. })));
+        assert_eq!(many.iter().filter(|one| one.is_finished()).count(), 0);
+        let [first, second, third] = other;
+        assert!(!first.is_finished() && !second.is_finished());
+        assert!(matches!(third.await.unwrap(), Err(Error::Overloaded { .. })));
+        assert_eq!(door.status().waiting, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_would_wait_too_long_is_refused_with_times_that_do_not_coincide() {
+        let door = Admission::new(AdmissionLimits { max_wait: Duration::from_millis(250), ..limits(1, 100, 10_000) });
+        let place = door.enter(10, &of(A)).await.unwrap();
+        door.lock().mean_held = Duration::from_millis(100);
+        let waiting = [enter(&door, A), enter(&door, A)];
+        settle().await;
+        let mut times = Vec::new();
+        for _ in 0..3 {
+            match door.enter(10, &of(A)).await {
+                Err(Error::Overloaded { retry_after }) => times.push(retry_after.as_millis()),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(times, [250, 265, 281], "what it would have waited, and a little more for each");
+        // Another caller has a line of its own, between whose requests those of the first get theirs.
+        let other = enter(&door, B);
+        settle().await;
+        assert!(!other.is_finished());
+        // A deadline nearer than the expected wait is no use waiting for.
+        let soon = RequestContext::new(Some(Instant::now() + Duration::from_millis(80)), B);
+        assert!(matches!(door.enter(10, &soon).await, Err(Error::Overloaded { .. })));
+        drop((place, waiting));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_given_to_who_has_just_gone_is_given_on() {
+        let door = door(1, 4, 100);
+        let place = door.enter(10, &of(A)).await.unwrap();
+        let context = of(A);
+        let mut waits = Box::pin(door.enter(10, &context));
+        assert!(futures_poll(&mut waits).await);
+        drop(place);
+        // The place is its own by now, but it never looks.
+        drop(waits);
+        assert_eq!(door.status().running, 0);
+        assert!(door.enter(10, &of(B)).await.is_ok());
+    }
+
+    /// Polls once; true if the future is not ready.
+    async fn futures_poll<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context).is_pending())
+        })
+        .await
     }
 }

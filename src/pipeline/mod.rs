@@ -168,6 +168,7 @@ impl Engine {
             max_running: if config.limits.max_running == 0 { 2 * cores } else { config.limits.max_running },
             max_waiting: config.limits.max_waiting,
             max_waiting_bytes: config.limits.max_waiting_bytes,
+            max_wait: Duration::from_millis(config.limits.max_wait_ms),
         };
         let live = LiveLimits {
             max_sessions: config.live.max_sessions,

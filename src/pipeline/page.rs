@@ -33,6 +33,17 @@ pub struct DocumentReaders {
     pub text: TextReader,
 }
 
+/// Where on a page the portrait can be.
+#[derive(Debug, Clone, Copy)]
+pub struct PortraitRegion {
+    /// Clockwise, in pixel areas of the decoded picture.
+    pub quad: Quad,
+    /// As the document's text runs, as far as that is known.
+    pub along: [f64; 2],
+    /// A zone was proved, which runs so.
+    pub is_certain: bool,
+}
+
 /// One page of a document.
 pub struct Page {
     pub source: Arc<Source>,
@@ -122,16 +133,21 @@ impl Page {
         Ok(self.mrz()?.filter(is_proved))
     }
 
-    /// Around the part of the picture that can show the portrait: the document; where its outline was not found, as much above its zone
+    /// The part of the picture that can show the portrait: the document; where its outline was not found, as much above its zone
     /// as a page has. `None` if neither is known.
     ///
     /// # Errors
     /// Those of decoding and of the models.
-    pub fn portrait_region(&self) -> Result<Option<Quad>, Error> {
+    pub fn portrait_region(&self) -> Result<Option<PortraitRegion>, Error> {
+        let zone = self.proved_zone()?;
         if let Some(located) = self.located()? {
-            return Ok(Some(located.widened()));
+            let along = if located.is_upright { first_side(&located.quad) } else { [1.0, 0.0] };
+            return Ok(Some(PortraitRegion { quad: located.widened(), along, is_certain: zone.is_some() }));
         }
-        Ok(self.proved_zone()?.map(|found| page_above(&found.quad)))
+        Ok(zone.map(|found| {
+            let quad = page_above(&found.quad);
+            PortraitRegion { quad, along: first_side(&quad), is_certain: true }
+        }))
     }
 
     /// What the photograph suffers from, by its outline.
@@ -224,13 +240,17 @@ impl Page {
     }
 }
 
+fn first_side(quad: &Quad) -> [f64; 2] {
+    [quad[1][0] - quad[0][0], quad[1][1] - quad[0][1]]
+}
+
 /// The page of which `zone` is the lowest part, in proportions of the data page of a passport, the highest of all.
 fn page_above(zone: &Quad) -> Quad {
     /// Shares of the width of the zone.
     const HEIGHT: f64 = 0.65;
     const MARGIN: f64 = 0.08;
     let [left, right, ..] = *zone;
-    let along = [right[0] - left[0], right[1] - left[1]];
+    let along = first_side(zone);
     let at = |from: [f64; 2], across: f64, up: f64| {
         [from[0] + across * along[0] + up * along[1], from[1] + across * along[1] - up * along[0]]
     };

@@ -5,10 +5,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::page::Page;
+use super::page::{Page, PortraitRegion};
 use super::source::{News, Pixels, Source, Stage};
 use crate::checks::{FaceEvidence, FacesInPicture, MediaKind, OnDocument};
-use crate::document::ocr::{Quad, is_inside};
+use crate::document::upright_page::UprightPage;
 use crate::error::Error;
 use crate::face::Face;
 use crate::face::age::{AgeEstimates, AgeEstimators};
@@ -18,6 +18,8 @@ use crate::face::landmarks::FaceLandmarks;
 use crate::face::liveness::{LivenessScore, PassiveLiveness};
 use crate::face::quality::{FaceQuality, measure};
 use crate::imaging::Image;
+use crate::imaging::orient::Rotation;
+use crate::inference::RequestContext;
 
 /// The models that look at faces.
 #[derive(Clone)]
@@ -46,10 +48,8 @@ pub struct Picture {
 
 /// The analysed picture and its faces.
 pub struct Found {
-    /// The picture or, of a document, the part that shows it, turned upright.
+    /// The decoded picture, turned upright unless it shows a document.
     pub image: Image,
-    /// Where that part begins in the decoded picture.
-    origin: [f64; 2],
     pub faces: FacesInPicture,
     /// Size of the source picture, EXIF orientation applied.
     pub source_size: [u32; 2],
@@ -68,11 +68,7 @@ impl Found {
     /// A face in pixels of the source picture: turned back and scaled.
     pub fn in_source(&self, face: &Face) -> Face {
         let (back, scale) = (self.faces.rotation.inverse(), self.faces.source_px);
-        let [left, top] = self.origin;
-        face.mapped(|point| {
-            let [x, y] = back.apply_to_point(point, self.image.width, self.image.height);
-            [(x + left) * scale, (y + top) * scale]
-        })
+        face.mapped(|point| back.apply_to_point(point, self.image.width, self.image.height).map(|at| at * scale))
     }
 
     fn portrait(&self) -> Option<Portrait> {
@@ -138,21 +134,16 @@ impl Picture {
             Some((page, _)) => page.portrait_region()?,
             None => None,
         };
-        let part = region.and_then(|region| part_around(image, &region));
-        let (searched, origin) = part.as_ref().map_or((image, [0.0; 2]), |(part, origin)| (part, *origin));
         let (detector, context) = (&self.models.detector, &self.source.context);
-        let FoundFaces { faces, rotation, image } = self.source.timed(Stage::Detect, || match search {
-            Search::MainFace => detector.find(searched, context),
-            Search::AllFaces => detector.find_all(searched, context),
-        })?;
+        let found = self.source.timed(Stage::Detect, || match (region, search) {
+            (Some(region), _) => find_on_page(detector, image, &region, context),
+            (None, Search::MainFace) => detector.find(image, context),
+            (None, Search::AllFaces) => detector.find_all(image, context),
+        });
+        let FoundFaces { faces, rotation, image } = found?;
         let on_document = self.page.as_ref().map(|(_, place)| OnDocument { confirmed: region.is_some(), page: *place });
         let faces = FacesInPicture { faces, rotation, source_px: 1.0 / scale, on_document };
-        let mut found = Found { image, origin, faces, source_size };
-        if let Some(region) = region {
-            let all = std::mem::take(&mut found.faces.faces);
-            let centre = |face: &Face| found.in_source(face).bounds.centre().map(|at| at * scale);
-            found.faces.faces = all.into_iter().filter(|face| is_inside(centre(face), &region)).collect();
-        }
+        let found = Found { image, faces, source_size };
         if self.page.is_none() {
             for warning in found.faces.warnings(self.source.kind()) {
                 self.source.tell(News::Warning(warning));
@@ -176,20 +167,25 @@ impl Picture {
     }
 }
 
-/// The upright rectangle around a quadrilateral, as far as it lies in the picture, and its top left corner. `None` if it is the whole
-/// picture or none of it.
-fn part_around(image: &Image, quad: &Quad) -> Option<(Image, [f64; 2])> {
-    let along = |axis: usize, size: u32| {
-        let values = quad.map(|corner| corner[axis].clamp(0.0, f64::from(size)));
-        let (low, high) = values.iter().fold((f64::MAX, 0.0_f64), |(low, high), at| (low.min(*at), high.max(*at)));
-        // Whole pixels of a picture: they fit.
-        [low.floor() as u32, high.ceil() as u32]
+/// The faces in a part of a picture that was brought upright for the detector, in pixels of the picture as it is: what else looks at a face turns it by its
+/// landmarks, and takes its pixels from where they are most.
+fn find_on_page(
+    detector: &FaceDetector,
+    image: &Image,
+    region: &PortraitRegion,
+    context: &Arc<RequestContext>,
+) -> Result<FoundFaces, Error> {
+    /// The detector then sees a portrait some ninety pixels wide.
+    const LONG_SIDE_PX: f64 = 640.0;
+    let Some(page) = UprightPage::cut(image, &region.quad, region.along, LONG_SIDE_PX) else {
+        // An outline that no document has shows no portrait.
+        return Ok(FoundFaces { faces: Vec::new(), rotation: Rotation::R0, image: image.clone() });
     };
-    let ([left, right], [top, bottom]) = (along(0, image.width), along(1, image.height));
-    let (width, height) = (right.saturating_sub(left), bottom.saturating_sub(top));
-    let is_whole = (width, height) == (image.width, image.height);
-    let part = (width > 0 && height > 0 && !is_whole).then(|| image.part([left, top], [width, height]));
-    part.map(|part| (part, [f64::from(left), f64::from(top)]))
+    let found = detector.find_on_page(&page.image, region.is_certain, context)?;
+    let (back, [width, height]) = (found.rotation.inverse(), [found.image.width, found.image.height]);
+    let to_picture = |point: [f64; 2]| page.to_picture(back.apply_to_point(point, width, height));
+    let faces = found.faces.iter().map(|face| face.mapped(to_picture)).collect();
+    Ok(FoundFaces { faces, rotation: Rotation::R0, image: image.clone() })
 }
 
 impl FaceEvidence for Picture {
