@@ -18,6 +18,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use crate::api::proto::verification_client::VerificationClient;
+use crate::api::proto::{GetStatusRequest, GetStatusResponse};
 use crate::error::exit;
 use crate::evaluation::DataError;
 
@@ -68,6 +69,9 @@ pub enum Failure {
     /// A file or argument cannot be used.
     #[error("{0}")]
     BadInput(String),
+    /// The options do not go together.
+    #[error("{0}")]
+    Usage(String),
     /// Labelled data that cannot be used.
     #[error("{0}")]
     Data(#[from] DataError),
@@ -77,6 +81,12 @@ pub enum Failure {
     /// The user stopped a run that can go on.
     #[error("stopped after {done} of {total}")]
     Interrupted { done: usize, total: usize },
+    /// The user stopped a measurement before any of it was whole.
+    #[error("stopped before the first step was complete")]
+    NothingMeasured,
+    /// Answers that contradict each other, or that the daemon could not give.
+    #[error("{0}")]
+    Wrong(String),
     /// Standard output could not be written.
     #[error("the answer could not be written: {0}")]
     Output(std::io::Error),
@@ -133,8 +143,9 @@ impl Failure {
             Self::BadInput(_) | Self::Data(DataError::Bad(_)) => exit::DATA_ERR,
             Self::Data(DataError::Missing(_)) => exit::NO_INPUT,
             Self::Output(_) | Self::Unwritable { .. } => IO_ERR,
-            Self::Interrupted { .. } => exit::TEMP_FAIL,
-            Self::Runtime(_) => exit::SOFTWARE,
+            Self::Interrupted { .. } | Self::NothingMeasured => exit::TEMP_FAIL,
+            Self::Runtime(_) | Self::Wrong(_) => exit::SOFTWARE,
+            Self::Usage(_) => super::USAGE,
         }
     }
 
@@ -229,6 +240,16 @@ pub async fn connect(target: &Target) -> Result<VerificationClient<Channel>, Fai
     Ok(VerificationClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES))
+}
+
+/// Asks the daemon for its state, over a connection of its own.
+///
+/// # Errors
+/// As [`connect`] and [`answer`].
+pub async fn status(target: &Target) -> Result<GetStatusResponse, Failure> {
+    let mut client = connect(target).await?;
+    let call = client.get_status(request(target, GetStatusRequest {})?);
+    Ok(answer(target, patience(target), call).await?.into_inner())
 }
 
 /// Wraps a message for sending, with the deadline that the daemon is to keep.
@@ -369,7 +390,7 @@ fn words_for(code: Code) -> &'static str {
 }
 
 /// The code's name in the gRPC specification.
-fn code_name(code: Code) -> &'static str {
+pub fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -4,12 +4,14 @@
 //! code. Knows nothing of pictures or models beyond the messages of `proto/vouch/v1/vouch.proto`, except for `specimen`. Exit codes follow BSD
 //! `sysexits.h` (see [`crate::error::exit`]), with 0 to 3 telling the outcome of a verification.
 
+pub mod bench;
 pub mod calibrate;
 pub mod completions;
 pub mod connect;
 pub mod document;
 pub mod draw;
 pub mod evaluate;
+pub mod exchange;
 pub mod faces;
 pub mod live;
 pub mod models;
@@ -103,6 +105,9 @@ enum Command {
     /// Make a calibration file from the scores of an evaluation; needs no daemon
     #[command(after_help = EXIT_CODES)]
     Calibrate(calibrate::CalibrateArgs),
+    /// Load the running daemon and tell its latency, throughput and cost
+    #[command(after_help = EXIT_CODES)]
+    Bench(bench::BenchArgs),
     /// Show the daemon's state, models, checks and load
     Status(status::StatusArgs),
     /// Make, check and move the model pack
@@ -137,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Specimen(args) => specimen::run(&args),
         Command::Evaluate(command) => block_on(evaluate::run(&command, &target(command.run_args().timeout))),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Bench(args) => block_on_threads(bench::run(&args, &target(args.timeout))),
         Command::Status(args) => block_on(status::run(&args, &target(args.call.timeout))),
         Command::Models(command) => Ok(models::main(command)),
         Command::Completions(args) => completions::run(&args),
@@ -167,7 +173,19 @@ fn today() -> Date {
 
 /// One command is one conversation with the daemon, so one thread is enough.
 fn block_on(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    run_to_end(tokio::runtime::Builder::new_current_thread(), command)
+}
+
+/// As [`block_on`], on as many threads as there are cores: a load of many callers must not wait for its own generator.
+fn block_on_threads(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    run_to_end(tokio::runtime::Builder::new_multi_thread(), command)
+}
+
+fn run_to_end(
+    mut builder: tokio::runtime::Builder,
+    command: impl Future<Output = Result<u8, Failure>>,
+) -> Result<u8, Failure> {
+    let runtime = builder.enable_all().build().map_err(Failure::Runtime)?;
     let result = runtime.block_on(command);
     // What still runs on other threads after an interruption is not waited for.
     runtime.shutdown_background();

@@ -334,7 +334,8 @@ fn rate(value: f64) -> String {
     }
 }
 
-fn outcomes(summary: &Summary) -> BTreeMap<&str, &'static str> {
+/// Each check's outcome in its short word.
+pub fn outcomes(summary: &Summary) -> BTreeMap<&str, &'static str> {
     summary
         .outcomes
         .iter()

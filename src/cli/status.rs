@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::connect::{self, CallArgs, Failure, Target};
 use super::report::{Paint, operating_point_to_json, operating_point_to_text};
-use crate::api::proto::{GetStatusRequest, GetStatusResponse, State};
+use crate::api::proto::{GetStatusResponse, State};
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -22,10 +22,7 @@ pub struct StatusArgs {
 /// # Errors
 /// Any [`Failure`].
 pub async fn run(args: &StatusArgs, target: &Target) -> Result<u8, Failure> {
-    let request = connect::request(target, GetStatusRequest {})?;
-    let mut client = connect::connect(target).await?;
-    let answer = connect::answer(target, connect::patience(target), client.get_status(request)).await?;
-    let status = answer.into_inner();
+    let status = connect::status(target).await?;
     let out = std::io::stdout();
     let text = if args.call.json {
         format!("{}\n", to_json(&status))

@@ -18,8 +18,9 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::super::connect::{Failure, Target, answer, patience, read_picture, request};
+use super::super::exchange::verification;
+use super::super::report::outcome_word;
 use crate::api::proto::verification_client::VerificationClient;
-use crate::api::proto::verify_event::Event;
 use crate::api::proto::{
     Calibrated, Certainty, CheckPassiveLivenessRequest, CheckResult, EstimateAgeRequest, MatchFacesRequest, Media,
     MediaKind, Outcome, ReadDocumentRequest, ReadDocumentResponse, VerifyRequest,
@@ -221,22 +222,12 @@ async fn once(
             let kinds = [MediaKind::Selfie, MediaKind::DocumentFront];
             let media = media.iter().zip(kinds).map(|(data, kind)| Media { kind: kind.into(), data: data.clone() });
             let message = VerifyRequest { media: media.collect(), ..Default::default() };
-            let started = Instant::now();
-            let mut events = client.verify(ready(target, message)?).await?.into_inner();
-            let mut answer = Answer::default();
-            while let Some(event) = events.message().await? {
-                let ms = started.elapsed().as_secs_f64() * 1e3;
-                match event.event {
-                    Some(Event::Result(result)) => {
-                        answer.stages_ms.entry("first result".into()).or_insert(ms);
-                        answer.stages_ms.insert(result.check, ms);
-                    }
-                    Some(Event::Summary(summary)) => answer.outcome = outcome_name(summary.outcome()),
-                    _ => {}
-                }
-            }
-            if answer.outcome.is_empty() {
-                return Err(Status::unavailable("the daemon ended the answer before its summary"));
+            let exchange = verification(client, ready(target, message)?).await?;
+            let mut answer = Answer { outcome: exchange.verdict.outcome.to_owned(), ..Answer::default() };
+            for (check, time) in exchange.results {
+                let ms = time.as_secs_f64() * 1e3;
+                answer.stages_ms.entry("first result".into()).or_insert(ms);
+                answer.stages_ms.insert(check, ms);
             }
             Ok(answer)
         }
@@ -245,10 +236,6 @@ async fn once(
 
 fn ready<M: prost::Message>(target: &Target, message: M) -> Result<tonic::Request<M>, Status> {
     request(target, message).map_err(|failure| Status::out_of_range(failure.to_string()))
-}
-
-fn outcome_name(outcome: Outcome) -> String {
-    outcome.as_str_name().trim_start_matches("OUTCOME_").to_owned()
 }
 
 /// The score, or the reason why there is none that counts.
@@ -275,10 +262,10 @@ fn of_check(result: &CheckResult) -> Answer {
     // The last warning is the one that kept the check from deciding, unless it only remarks on the picture.
     let reason = || {
         let told = result.warnings.iter().rfind(|warning| !REMARKS.contains(&warning.code.as_str()));
-        told.map_or_else(|| format!("NO_SCORE_{}", outcome_name(outcome)), |warning| warning.code.clone())
+        told.map_or_else(|| format!("NO_SCORE_{}", outcome_word(outcome)), |warning| warning.code.clone())
     };
     Answer {
-        outcome: outcome_name(outcome),
+        outcome: outcome_word(outcome).to_owned(),
         score,
         measurements,
         failure: (!is_answered).then(reason),

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::connect::{Failure, Target, answer, connect, parse_duration, patience, request};
-use crate::api::proto::{GetStatusRequest, GetStatusResponse};
+use super::connect::{Failure, Target, connect, parse_duration, status};
+use crate::api::proto::GetStatusResponse;
 use crate::calibration::impostors::ImpostorScores;
 use crate::checks;
 use crate::evaluation::data_set::{self, DataSet};
@@ -339,12 +339,6 @@ impl RunArgs {
         name.push(".partial");
         Some(name.into())
     }
-}
-
-async fn status(target: &Target) -> Result<GetStatusResponse, Failure> {
-    let mut client = connect(target).await?;
-    let call = client.get_status(request(target, GetStatusRequest {})?);
-    Ok(answer(target, patience(target), call).await?.into_inner())
 }
 
 /// What is asked of whom, for the scores file.

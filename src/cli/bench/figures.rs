@@ -1,0 +1,213 @@
+//! The figures of one step, and what limits their meaning.
+//!
+//! Called by `vouch bench` after each step; `report` shows them. The field names are the keys of the JSON (docs/performance.md), so they are
+//! stable.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::load::{Load, Outcome};
+use super::machine::Cost;
+use super::plan::Planned;
+use super::tally::Spread;
+
+/// Load of its own above this share of the daemon's processor time makes a generator part of what it measures.
+const MOST_OWN_SHARE: f64 = 0.15;
+
+/// Cores taken by others, or by the host, above this share of all make times longer than the daemon's own.
+const MOST_OTHERS_SHARE: f64 = 0.05;
+
+/// With less than this share of all cores idle, what others take is taken from the daemon.
+const LEAST_IDLE_SHARE: f64 = 0.05;
+
+/// Requests that began late above this share make the load another than the one that was asked for.
+const MOST_LATE_SHARE: f64 = 0.01;
+
+/// Fewer answers have no 99 % quantile but their longest.
+const ANSWERS_FOR_P99: u64 = 100;
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepFigures {
+    /// `closed` or `open`.
+    #[serde(rename = "loop")]
+    pub kind: &'static str,
+    /// Of a closed loop.
+    pub callers: Option<usize>,
+    /// Of an open loop: requests offered a second.
+    pub offered_per_second: Option<f64>,
+    /// Offered load as a share of the throughput at saturation, where it was chosen so.
+    pub share_of_saturation: Option<f64>,
+    /// Whether it belongs to the search for saturation.
+    pub is_search: bool,
+    pub connections: usize,
+    /// Length of the window, in seconds.
+    pub window_s: f64,
+    pub sent: u64,
+    pub answered: u64,
+    pub wrong: u64,
+    pub refused: u64,
+    /// By the name of the gRPC code, and `CONNECTION_BROKEN`.
+    pub failed: BTreeMap<&'static str, u64>,
+    pub not_sent: u64,
+    pub late: u64,
+    /// Answers that came within the window, by its length.
+    pub answered_per_second: f64,
+    pub latency_ms: Option<Spread>,
+    pub p99_over_p50: Option<f64>,
+    pub start_lag_ms: Option<Spread>,
+    pub accepted_ms: Option<Spread>,
+    pub first_result_ms: Option<Spread>,
+    pub refusal_ms: Option<Spread>,
+    pub retry_delay_ms: Option<Spread>,
+    /// Latency by part of the mix.
+    pub parts: Vec<PartFigures>,
+    /// Processor time of the daemon within the window by the answers that came in it, in seconds.
+    pub daemon_cpu_s_per_answer: Option<f64>,
+    /// Processor time of this process as a share of the daemon's.
+    pub generator_share_of_daemon: Option<f64>,
+    pub cost: Cost,
+    /// Milliseconds, and the share of answers that took at most so long.
+    pub histogram: Vec<[f64; 2]>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartFigures {
+    pub name: &'static str,
+    pub latency_ms: Option<Spread>,
+}
+
+impl StepFigures {
+    /// Of a step on so many connections, on a machine of so many cores.
+    pub fn new(step: &Planned, outcome: &Outcome, cost: Cost, parts: &[&'static str], setting: Setting) -> Self {
+        let Outcome { tally, window } = outcome;
+        let (kind, callers, offered_per_second) = match step.load {
+            Load::Closed { callers, .. } => ("closed", Some(callers), None),
+            Load::Open { per_second, .. } => ("open", None, Some(per_second)),
+        };
+        let latency_ms = tally.latency.spread();
+        let cpu_s = cost.daemon.map(|daemon| daemon.cpu_s);
+        let of_parts = parts.iter().zip(&tally.latency_by_part);
+        let mut figures = Self {
+            kind,
+            callers,
+            offered_per_second,
+            share_of_saturation: step.share,
+            is_search: step.is_search,
+            connections: setting.connections,
+            window_s: window.as_secs_f64(),
+            sent: tally.sent,
+            answered: tally.answered,
+            wrong: tally.wrong,
+            refused: tally.refused,
+            failed: tally.failed.clone(),
+            not_sent: tally.not_sent,
+            late: tally.late,
+            answered_per_second: tally.answers_in_window as f64 / window.as_secs_f64().max(f64::MIN_POSITIVE),
+            p99_over_p50: latency_ms.filter(|spread| spread.p50 > 0.0).map(|spread| spread.p99 / spread.p50),
+            latency_ms,
+            start_lag_ms: tally.start_lag.spread(),
+            accepted_ms: tally.accepted.spread(),
+            first_result_ms: tally.first_result.spread(),
+            refusal_ms: tally.refusal.spread(),
+            retry_delay_ms: tally.retry_delay.spread(),
+            parts: of_parts.map(|(name, times)| PartFigures { name, latency_ms: times.spread() }).collect(),
+            daemon_cpu_s_per_answer: cpu_s
+                .filter(|_| tally.answers_in_window > 0)
+                .map(|cpu_s| cpu_s / tally.answers_in_window as f64),
+            generator_share_of_daemon: cpu_s.filter(|cpu_s| *cpu_s > 0.0).map(|cpu_s| cost.generator_cpu_s / cpu_s),
+            cost,
+            histogram: tally.latency.distribution(),
+            warnings: Vec::new(),
+        };
+        figures.warnings = figures.limits(tally.failures(), setting.cores);
+        figures
+    }
+
+    /// What the step is called: `4 callers`, `12.5/s`.
+    pub fn name(&self) -> String {
+        match (self.callers, self.offered_per_second) {
+            (Some(1), _) => "1 caller".into(),
+            (Some(callers), _) => format!("{callers} callers"),
+            (None, rate) => {
+                let share =
+                    self.share_of_saturation.map_or_else(String::new, |share| format!(" ({:.0} %)", share * 100.0));
+                format!("{}/s{share}", digits(rate.unwrap_or(0.0)))
+            }
+        }
+    }
+
+    /// Requests that failed, refusals not among them.
+    pub fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    /// What a reader has to know before relying on the figures.
+    fn limits(&self, failures: u64, cores: usize) -> Vec<String> {
+        let mut limits = Vec::new();
+        let share = |count: u64| count as f64 / self.sent.max(1) as f64;
+        if self.wrong > 0 {
+            limits.push(format!("{} of {} answers had another outcome than the first", self.wrong, self.sent));
+        }
+        if failures > 0 {
+            let codes: Vec<String> = self.failed.iter().map(|(code, count)| format!("{code} {count}")).collect();
+            limits.push(format!(
+                "{failures} of {} requests failed and are in no percentile: {}",
+                self.sent,
+                codes.join(", ")
+            ));
+        }
+        if self.not_sent > 0 {
+            limits.push(format!(
+                "{} requests were not sent, since as many as --max-in-flight were under way: the load was lower than it says",
+                self.not_sent
+            ));
+        }
+        if share(self.late) > MOST_LATE_SHARE {
+            limits.push(format!(
+                "the load generator fell behind: {} of {} requests began more than 5 ms late (which their latency includes)",
+                self.late, self.sent
+            ));
+        }
+        if self.answered == 0 {
+            limits.push("no request was answered".into());
+        } else if self.answered < ANSWERS_FOR_P99 {
+            limits
+                .push(format!("{} answers are too few for a 99 % quantile: it is the longest of them", self.answered));
+        }
+        if let Some(share) = self.generator_share_of_daemon.filter(|share| *share > MOST_OWN_SHARE) {
+            limits.push(format!("the load generator used {:.0} % as much processor time as the daemon", share * 100.0));
+        }
+        let all = cores.max(1) as f64;
+        if let Some(stolen) = self.cost.stolen_cores.filter(|stolen| *stolen > MOST_OTHERS_SHARE * all) {
+            limits.push(format!("the host of this virtual machine took {stolen:.2} cores away"));
+        }
+        if let (Some(others), Some(idle)) = (self.cost.other_cores, self.cost.idle_cores)
+            && others > MOST_OTHERS_SHARE * all
+            && idle < LEAST_IDLE_SHARE * all
+        {
+            limits.push(format!("no core was idle, and other processes kept {others:.2} of them busy"));
+        }
+        limits
+    }
+}
+
+/// Circumstances of a step.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    pub connections: usize,
+    /// Of the machine.
+    pub cores: usize,
+}
+
+/// A number with three digits that count, as long as it is not large.
+pub fn digits(value: f64) -> String {
+    match value.abs() {
+        size if size >= 99.95 => format!("{value:.0}"),
+        size if size >= 9.995 => format!("{value:.1}"),
+        size if size >= 0.9995 || size == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}

@@ -1,0 +1,432 @@
+//! A measurement as JSON and as a report: headlines, tables, plots.
+//!
+//! Called by `vouch bench` once the steps are done. The renderers are those of [`crate::evaluation::report`]; the keys of the JSON are listed
+//! in docs/performance.md.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::figures::{StepFigures, digits};
+use super::machine::Machine;
+use super::media::PictureFacts;
+use super::plan::{PLANNED_LOAD, Saturation};
+use super::tally::Spread;
+use crate::api::proto::GetStatusResponse;
+use crate::evaluation::report::{Axis, Block, Column, Document, Headline, Mark, Plot, Scale, Section, Table};
+
+/// Version of the JSON.
+pub const FORMAT: u32 = 1;
+
+/// More lines than this cannot be told apart in one plot.
+const MOST_CURVES: usize = 8;
+
+/// A whole measurement.
+#[derive(Debug)]
+pub struct Measurement {
+    /// `YYYY-MM-DD`.
+    pub date: String,
+    pub machine: Machine,
+    pub status: GetStatusResponse,
+    /// The daemon's process, or why it was not looked at.
+    pub pid: Result<i32, String>,
+    pub settings: Settings,
+    pub pictures: Vec<PictureFacts>,
+    pub first_answers: Vec<FirstAnswer>,
+    pub steps: Vec<StepFigures>,
+    pub saturation: Option<Saturation>,
+    /// Ended by the user before all steps were done.
+    pub interrupted: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    pub scenario: String,
+    pub warm_up_s: f64,
+    pub duration_s: f64,
+    /// Of a closed loop, in place of the duration.
+    pub requests: Option<u64>,
+    pub timeout_s: f64,
+    pub max_in_flight: usize,
+}
+
+/// What a part of the mix was answered first, and has to be answered ever after.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FirstAnswer {
+    pub part: &'static str,
+    pub weight: u32,
+    pub outcome: &'static str,
+    pub outcomes: BTreeMap<String, &'static str>,
+}
+
+impl Measurement {
+    /// The result for programs.
+    pub fn json(&self) -> Value {
+        let models: Vec<Value> = self
+            .status
+            .models
+            .iter()
+            .map(|model| {
+                json!({
+                    "role": model.role, "name": model.name, "sha256": model.sha256, "provider": model.provider,
+                    "sessions": model.sessions, "threads_per_session": model.threads_per_session,
+                    "max_batch": model.max_batch,
+                })
+            })
+            .collect();
+        json!({
+            "format": FORMAT,
+            "date": self.date,
+            "interrupted": self.interrupted,
+            "machine": self.machine,
+            "daemon": {
+                "version": self.status.version,
+                "runtime_version": self.status.runtime_version,
+                "device": self.status.device_in_use,
+                "pid": self.pid.as_ref().ok(),
+                "max_running": self.status.max_running,
+                "max_waiting": self.status.max_waiting,
+                "models": models,
+            },
+            "settings": self.settings,
+            "pictures": self.pictures,
+            "first_answers": self.first_answers,
+            "saturation": self.saturation.map(|found| json!({ "per_second": found.per_second, "callers": found.callers })),
+            "steps": self.steps,
+            "warnings": self.warnings(),
+        })
+    }
+
+    /// The result for people.
+    pub fn document(&self) -> Document {
+        let scenario = &self.settings.scenario;
+        Document {
+            title: "Latency and throughput".into(),
+            subtitle: format!(
+                "{scenario}, {} on {} cores, {}, measured {}",
+                if self.machine.cpu.is_empty() { "unnamed processor" } else { &self.machine.cpu },
+                self.machine.cores,
+                self.status.device_in_use,
+                self.date
+            ),
+            headlines: self.headlines(),
+            sections: vec![self.steps_section(), self.plots(), self.limits(), self.origin()],
+        }
+    }
+
+    /// What limits the meaning of the whole.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.interrupted {
+            warnings.push("the measurement was interrupted; steps are missing".into());
+        }
+        if let Err(reason) = &self.pid {
+            warnings.push(format!("processor time and memory of the daemon are not known: {reason}"));
+        }
+        for answer in &self.first_answers {
+            let is_less = |outcome: &&str| matches!(*outcome, "INCONCLUSIVE" | "SKIPPED");
+            let checks: Vec<&str> = answer
+                .outcomes
+                .iter()
+                .filter(|(_, outcome)| is_less(outcome))
+                .map(|(check, _)| check.as_str())
+                .collect();
+            if !checks.is_empty() {
+                warnings.push(format!(
+                    "with these pictures the daemon cannot answer {} of {}: such an answer may cost less than one in use",
+                    checks.join(", "),
+                    answer.part
+                ));
+            }
+        }
+        if let Some(saturation) = self.saturation {
+            let most = self.steps.iter().map(|step| step.answered_per_second).fold(0.0, f64::max);
+            // The rise at which the search goes on.
+            if most > saturation.per_second * 1.03 {
+                warnings.push(format!(
+                    "the search for saturation ended too early: another step had {} answers a second",
+                    digits(most)
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// The step whose latency a hurried reader takes home: at the load that capacity is planned for, or else the first.
+    fn main_step(&self) -> Option<&StepFigures> {
+        let planned = self.steps.iter().find(|step| step.share_of_saturation == Some(PLANNED_LOAD));
+        planned.or_else(|| self.steps.first())
+    }
+
+    fn headlines(&self) -> Vec<Headline> {
+        let mut headlines = Vec::new();
+        let mut add = |label: &str, value: String, note: String| {
+            headlines.push(Headline { label: label.into(), value, note });
+        };
+        if let Some(saturation) = self.saturation {
+            let note = format!("closed loop, {} callers", saturation.callers);
+            add("throughput at saturation", format!("{}/s", digits(saturation.per_second)), note);
+        } else if let Some(best) =
+            self.steps.iter().max_by(|a, b| a.answered_per_second.total_cmp(&b.answered_per_second))
+        {
+            add("highest throughput", format!("{}/s", digits(best.answered_per_second)), best.name());
+        }
+        if let Some(step) = self.main_step() {
+            let name = step.name();
+            if let Some(spread) = step.latency_ms {
+                add("latency, median", format!("{} ms", digits(spread.p50)), format!("at {name}"));
+                add("latency, 99 %", format!("{} ms", digits(spread.p99)), format!("at {name}"));
+            }
+            if let Some(cpu_s) = step.daemon_cpu_s_per_answer {
+                add("processor time of an answer", format!("{} s", digits(cpu_s)), format!("at {name}"));
+            }
+        }
+        let peak = self.steps.iter().filter_map(|step| Some(step.cost.daemon?.resident_bytes_peak)).max();
+        if let Some(peak) = peak {
+            add("resident memory", format!("{} MiB", mebibytes(peak)), "the most seen".into());
+        }
+        headlines
+    }
+
+    fn steps_section(&self) -> Section {
+        let blocks =
+            [latency_table, counts_table, cost_table, ways_table].map(|table| Block::Table(table(&self.steps)));
+        let mut blocks: Vec<Block> = blocks.into();
+        if self.first_answers.len() > 1 {
+            blocks.insert(1, Block::Table(parts_table(&self.steps)));
+        }
+        Section { title: "Steps".into(), blocks }
+    }
+
+    fn plots(&self) -> Section {
+        let open: Vec<&StepFigures> = self.steps.iter().filter(|step| step.offered_per_second.is_some()).collect();
+        let closed: Vec<&StepFigures> = self.steps.iter().filter(|step| step.callers.is_some()).collect();
+        let mut blocks = Vec::new();
+        if !open.is_empty() {
+            let plot = percentiles("Latency by offered load", "requests offered a second", &open, |step| {
+                step.offered_per_second.unwrap_or(0.0)
+            });
+            blocks.push(Block::Plot(plot));
+        }
+        if !closed.is_empty() {
+            let plot = percentiles("Latency by throughput, closed loop", "answers a second", &closed, |step| {
+                step.answered_per_second
+            });
+            blocks.push(Block::Plot(plot));
+        }
+        blocks.push(Block::Plot(distributions(&self.steps)));
+        Section { title: "Latency".into(), blocks }
+    }
+
+    fn limits(&self) -> Section {
+        let mut blocks: Vec<Block> = self.warnings().into_iter().map(Block::Warning).collect();
+        for step in &self.steps {
+            blocks.extend(step.warnings.iter().map(|words| Block::Warning(format!("{}: {words}", step.name()))));
+        }
+        blocks.push(Block::Paragraph(
+            "Latencies of a given rate count from the moment at which a request was to begin, those of callers from sending: a caller that \
+             waits for a slow answer sends nothing meanwhile, so that its percentiles flatter a server that stands still now and then."
+                .into(),
+        ));
+        Section { title: "What the figures do not show".into(), blocks }
+    }
+
+    fn origin(&self) -> Section {
+        let Settings { scenario, warm_up_s, duration_s, requests, timeout_s, max_in_flight } = &self.settings;
+        let length = requests.map_or_else(|| format!("{duration_s} s"), |requests| format!("{requests} requests"));
+        let mut facts = vec![
+            ("scenario".to_owned(), scenario.clone()),
+            ("processor".to_owned(), self.machine.cpu.clone()),
+            ("cores".to_owned(), self.machine.cores.to_string()),
+            ("kernel".to_owned(), self.machine.kernel.clone()),
+            (
+                "software".to_owned(),
+                format!(
+                    "vouchd {}, ONNX Runtime {}, {}",
+                    self.status.version, self.status.runtime_version, self.status.device_in_use
+                ),
+            ),
+            (
+                "the daemon's limits".to_owned(),
+                format!("{} running, {} waiting", self.status.max_running, self.status.max_waiting),
+            ),
+            ("step".to_owned(), format!("{length} after {warm_up_s} s of warm-up")),
+            ("timeout".to_owned(), format!("{timeout_s} s")),
+            ("most under way".to_owned(), max_in_flight.to_string()),
+        ];
+        for answer in &self.first_answers {
+            let outcomes: Vec<String> =
+                answer.outcomes.iter().map(|(check, outcome)| format!("{check} {outcome}")).collect();
+            facts.push((
+                format!("answer to {} (weight {})", answer.part, answer.weight),
+                format!("{}: {}", answer.outcome, outcomes.join(", ")),
+            ));
+        }
+        for picture in &self.pictures {
+            let drawn = if picture.drawn { ", drawn" } else { "" };
+            facts.push((picture.kind.into(), format!("{} bytes{drawn}, {}", picture.bytes, picture.sha256)));
+        }
+        facts.extend(self.status.models.iter().map(|model| {
+            let how = format!("{} × {} threads, {}", model.sessions, model.threads_per_session, model.provider);
+            (format!("model {}", model.role), format!("{}, {how}, {}", model.name, model.sha256))
+        }));
+        Section { title: "Where the figures come from".into(), blocks: vec![Block::Facts(facts)] }
+    }
+}
+
+// ---------------------------------------------------------------- tables
+
+fn cell(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".into(), digits)
+}
+
+fn at(spread: Option<Spread>, of: fn(&Spread) -> f64) -> String {
+    cell(spread.as_ref().map(of))
+}
+
+fn table(caption: &str, titles: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
+    let columns = std::iter::once(Column::text("step")).chain(titles.iter().map(|title| Column::number(*title)));
+    Table { caption: caption.into(), columns: columns.collect(), rows: rows.collect() }
+}
+
+fn percentile_cells(spread: Option<Spread>) -> [String; 7] {
+    [
+        at(spread, |spread| spread.p50),
+        at(spread, |spread| spread.p90),
+        at(spread, |spread| spread.p95),
+        at(spread, |spread| spread.p99),
+        at(spread, |spread| spread.p99_9),
+        at(spread, |spread| spread.max),
+        at(spread, |spread| spread.mean),
+    ]
+}
+
+const PERCENTILES: [&str; 7] = ["50 %", "90 %", "95 %", "99 %", "99.9 %", "longest", "mean"];
+
+fn latency_table(steps: &[StepFigures]) -> Table {
+    let titles = [["answers/s"].as_slice(), &PERCENTILES, &["99 % / 50 %"]].concat();
+    let rows = steps.iter().map(|step| {
+        let mut row = vec![step.name(), digits(step.answered_per_second)];
+        row.extend(percentile_cells(step.latency_ms));
+        row.push(cell(step.p99_over_p50));
+        row
+    });
+    table("Throughput, and latency of answers in milliseconds", &titles, rows)
+}
+
+fn parts_table(steps: &[StepFigures]) -> Table {
+    let titles = [["answered"].as_slice(), &PERCENTILES].concat();
+    let rows = steps.iter().flat_map(|step| {
+        step.parts.iter().map(|part| {
+            let count = part.latency_ms.map_or(0, |spread| spread.count);
+            let mut row = vec![format!("{}, {}", step.name(), part.name), count.to_string()];
+            row.extend(percentile_cells(part.latency_ms));
+            row
+        })
+    });
+    table("Latency by part of the mix, in milliseconds", &titles, rows)
+}
+
+fn counts_table(steps: &[StepFigures]) -> Table {
+    let rows = steps.iter().map(|step| {
+        let counts = [step.sent, step.answered, step.wrong, step.refused, step.failures(), step.not_sent, step.late];
+        std::iter::once(step.name()).chain(counts.map(|count| count.to_string())).collect()
+    });
+    let titles = ["sent", "answered", "wrong", "refused", "failed", "not sent", "late"];
+    table("Requests that were to begin within the window", &titles, rows)
+}
+
+fn cost_table(steps: &[StepFigures]) -> Table {
+    let rows = steps.iter().map(|step| {
+        let daemon = step.cost.daemon;
+        let memory = |of: fn(&super::machine::DaemonCost) -> u64| {
+            daemon.as_ref().map_or_else(|| "–".into(), |daemon| mebibytes(of(daemon)))
+        };
+        vec![
+            step.name(),
+            cell(step.daemon_cpu_s_per_answer),
+            cell(daemon.map(|daemon| daemon.cores)),
+            memory(|daemon| daemon.resident_bytes_begin),
+            memory(|daemon| daemon.resident_bytes_end),
+            memory(|daemon| daemon.resident_bytes_peak),
+            digits(step.cost.generator_cores),
+            cell(step.cost.other_cores),
+            cell(step.cost.stolen_cores),
+        ]
+    });
+    let titles = ["s/answer", "cores", "MiB begin", "end", "peak", "own cores", "others'", "stolen"];
+    table(
+        "Processor time and resident memory of the daemon; cores that the load generator and others kept busy",
+        &titles,
+        rows,
+    )
+}
+
+fn ways_table(steps: &[StepFigures]) -> Table {
+    let rows = steps.iter().map(|step| {
+        let mut row = vec![step.name()];
+        for spread in [step.start_lag_ms, step.accepted_ms, step.first_result_ms, step.refusal_ms] {
+            row.extend([at(spread, |spread| spread.p50), at(spread, |spread| spread.p99)]);
+        }
+        row.push(at(step.retry_delay_ms, |spread| spread.p50));
+        row
+    });
+    let titles = [
+        "start lag 50 %",
+        "99 %",
+        "accepted 50 %",
+        "99 %",
+        "first result 50 %",
+        "99 %",
+        "refusal 50 %",
+        "99 %",
+        "retry after",
+    ];
+    table("On the way, in milliseconds", &titles, rows)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.0}", bytes as f64 / f64::from(1 << 20))
+}
+
+// ---------------------------------------------------------------- plots
+
+/// Lines of the median, 90 % and 99 % over a measure of load.
+fn percentiles(title: &str, axis: &str, steps: &[&StepFigures], load: fn(&StepFigures) -> f64) -> Plot {
+    let mut steps = steps.to_vec();
+    steps.sort_by(|a, b| load(a).total_cmp(&load(b)));
+    let lines: [(&str, fn(&Spread) -> f64); 3] =
+        [("50 %", |spread| spread.p50), ("90 %", |spread| spread.p90), ("99 %", |spread| spread.p99)];
+    let marks = lines.map(|(name, of)| Mark::Line {
+        name: name.into(),
+        points: steps.iter().filter_map(|step| Some([load(step), of(&step.latency_ms?)])).collect(),
+        dashed: false,
+    });
+    Plot {
+        title: title.into(),
+        description: format!("Percentiles of latency in milliseconds, on a logarithmic axis, over {axis}"),
+        x: Axis::new(axis, Scale::Linear),
+        y: Axis::new("latency, ms", Scale::Log10),
+        marks: marks.into(),
+    }
+}
+
+/// Of each step the share of answers that take longer, so that the tail is seen.
+fn distributions(steps: &[StepFigures]) -> Plot {
+    // The last ones are the loads around saturation, or what was asked for.
+    let shown = &steps[steps.len().saturating_sub(MOST_CURVES)..];
+    let marks = shown.iter().map(|step| Mark::Line {
+        name: step.name(),
+        // A share of 0 has no place on a logarithmic axis.
+        points: step.histogram.iter().filter(|[_, share]| *share < 1.0).map(|[ms, share]| [*ms, 1.0 - share]).collect(),
+        dashed: step.callers.is_some(),
+    });
+    Plot {
+        title: "Distribution of latency".into(),
+        description: "Share of answers that take longer than so many milliseconds, one line for each step".into(),
+        x: Axis::new("latency, ms", Scale::Log10),
+        y: Axis::new("share of answers that take longer", Scale::Log10).in_percent().between(1e-4, 1.0),
+        marks: marks.collect(),
+    }
+}
