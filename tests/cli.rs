@@ -1,11 +1,13 @@
 //! The `vouch` binary against a daemon played by this file: what it sends, what it prints, how it ends.
 //!
-//! No model and no real daemon is needed. The played daemon acts by the caller's reference (`client_reference`) of the request.
+//! No model and no real daemon is needed. The played daemon acts by the caller's reference (`client_reference`) of the request, or, where a
+//! command has none, by what its first picture holds.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,8 @@ struct Daemon {
     /// Holds back everything after the first event until the test has seen it.
     go_on: Notify,
     draining: bool,
+    /// Verifications so far.
+    verified: AtomicU64,
 }
 
 fn result(check: &str, outcome: Outcome) -> CheckResult {
@@ -117,8 +121,19 @@ impl Verification for Service {
         *self.0.grpc_timeout.lock().unwrap() =
             request.metadata().get("grpc-timeout").map(|value| value.to_str().unwrap().to_owned());
         let request = request.into_inner();
-        let play = request.client_reference.clone();
+        let mut play = request.client_reference.clone();
+        if play.is_empty()
+            && let Some(picture) = request.media.first()
+        {
+            play = String::from_utf8_lossy(&picture.data).into_owned();
+        }
         *self.0.verify_request.lock().unwrap() = Some(request);
+        let is_odd = self.0.verified.fetch_add(1, Ordering::Relaxed) % 2 == 1;
+        let play = match play.split_once('/') {
+            Some((_, odd)) if is_odd => odd.to_owned(),
+            Some((even, _)) => even.to_owned(),
+            None => play,
+        };
         if let Some(kind) = play.strip_prefix("refuse:") {
             return Err(refusal(kind));
         }
@@ -142,6 +157,10 @@ impl Verification for Service {
                 }
                 "silent" => return std::future::pending().await,
                 "cut" => return,
+                "slow" => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    Outcome::Pass
+                }
                 "fail-midway" => {
                     let _ = sender.send(Err(refusal("internal"))).await;
                     return;
@@ -628,6 +647,159 @@ fn status_tells_models_checks_and_readiness() {
     assert_eq!(draining.code, 75);
     assert_eq!(draining.json_lines()[0]["state"], "DRAINING");
 }
+
+// ---------------------------------------------------------------- bench
+
+impl Stage {
+    /// `vouch bench selfie` in short steps, of a daemon that does what the selfie says: one word, or two for even and odd requests.
+    fn bench(&self, play: &str, more: &[&str]) -> (Ended, Value) {
+        std::fs::write(self.path("selfie.jpg"), play).unwrap();
+        let mut arguments = vec!["bench", "selfie", "--selfie", "selfie.jpg", "--reference", "a.jpg"];
+        arguments.extend(["--json", "bench.json", "--warm-up", "50ms"]);
+        if !more.contains(&"--requests") {
+            arguments.extend(["--duration", "300ms"]);
+        }
+        arguments.extend(more);
+        let _ = std::fs::remove_file(self.path("bench.json"));
+        let ended = self.run(&arguments);
+        let written = std::fs::read(self.path("bench.json")).unwrap_or_else(|_| b"null".to_vec());
+        (ended, serde_json::from_slice(&written).unwrap())
+    }
+}
+
+#[test]
+fn bench_searches_saturation_unless_a_load_is_given() {
+    let stage = Stage::new();
+    let (ended, found) = stage.bench("slow", &["--html", "bench.html"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.out.contains("throughput at saturation"), "{}", ended.out);
+    let steps = found["steps"].as_array().unwrap();
+    let is_closed = |step: &&Value| step["loop"] == "closed" && step["is_search"] == true;
+    let search: Vec<&Value> = steps.iter().take_while(is_closed).collect();
+    // Nothing keeps callers from being answered side by side, so two are answered more than one.
+    assert!(search.len() >= 2, "{steps:?}");
+    assert_eq!([&search[0]["callers"], &search[1]["callers"]], [1, 2]);
+    let open: Vec<&Value> = steps[search.len()..].iter().map(|step| &step["share_of_saturation"]).collect();
+    assert_eq!(open, [0.5, 0.7, 0.9, 3.0]);
+    let saturation = found["saturation"]["per_second"].as_f64().unwrap();
+    let offered = steps.last().unwrap()["offered_per_second"].as_f64().unwrap();
+    assert!((offered - 3.0 * saturation).abs() < 1e-6 * offered);
+    let html = std::fs::read_to_string(stage.path("bench.html")).unwrap();
+    assert_eq!(html.matches("<svg class=\"drawing\"").count(), 3);
+}
+
+#[test]
+fn bench_fails_where_one_request_has_two_outcomes() {
+    let stage = Stage::new();
+    let (ended, found) = stage.bench("PASS/FAIL", &["--callers", "2", "--requests", "20"]);
+    assert_eq!(ended.code, 70, "{ended:?}");
+    assert!(ended.err.contains("answers with another outcome than the first"), "{}", ended.err);
+    let step = &found["steps"][0];
+    let count = |key: &str| step[key].as_u64().unwrap();
+    assert_eq!((count("sent"), count("answered") + count("wrong")), (20, 20));
+    // Two callers may overtake each other where the window begins.
+    assert!((8..=12).contains(&count("wrong")), "{step}");
+    assert_eq!(step["latency_ms"]["count"], step["answered"]);
+}
+
+#[test]
+fn bench_counts_refusals_and_failures_apart() {
+    let stage = Stage::new();
+    // The first request of all is even, and answered.
+    let (ended, found) = stage.bench("PASS/refuse:overload", &["--rate", "100", "--connections", "2"]);
+    assert_eq!(ended.code, 0, "overload is a result: {ended:?}");
+    let step = &found["steps"][0];
+    assert_eq!(step["sent"], 30, "{step}");
+    let count = |key: &str| step[key].as_u64().unwrap();
+    assert_eq!(count("answered") + count("refused"), 30);
+    // Half of them, but for those of the warm-up that arrive among them on a busy machine.
+    assert!((12..=18).contains(&count("refused")), "{step}");
+    assert_eq!(step["retry_delay_ms"]["p50"].as_f64().unwrap().round(), 250.0);
+    assert!(step["refusal_ms"]["p99"].as_f64().unwrap() > 0.0);
+
+    let (ended, found) = Stage::new().bench("PASS/refuse:internal", &["--callers", "1", "--requests", "4"]);
+    assert_eq!(ended.code, 70, "{ended:?}");
+    assert_eq!(found["steps"][0]["failed"], json!({ "INTERNAL": 2 }));
+    // Refused at the first request: there is nothing to measure.
+    let (ended, found) = Stage::new().bench("refuse:bad-input", &["--callers", "1"]);
+    assert_eq!((ended.code, found), (65, Value::Null), "{ended:?}");
+    assert!(ended.err.contains("media[0].data (selfie.jpg)"), "{}", ended.err);
+}
+
+#[test]
+fn bench_tells_processor_time_of_the_process_that_it_is_given() {
+    let stage = Stage::new();
+    // The played daemon lives in this process, which is not called vouchd.
+    let (ended, unknown) = stage.bench("PASS", &["--callers", "1", "--requests", "3"]);
+    assert_eq!((ended.code, &unknown["daemon"]["pid"]), (0, &Value::Null));
+    assert_eq!(unknown["steps"][0]["cost"]["daemon"], Value::Null);
+    assert!(unknown["warnings"][0].as_str().unwrap().contains("name the daemon with --pid"), "{unknown}");
+    let pid = std::process::id();
+    let (ended, known) = stage.bench("PASS", &["--callers", "1", "--requests", "3", "--pid", &pid.to_string()]);
+    assert_eq!((ended.code, &known["daemon"]["pid"]), (0, &json!(pid)), "{ended:?}");
+    assert!(known["steps"][0]["cost"]["daemon"]["resident_bytes_peak"].as_u64().unwrap() > 1 << 20);
+}
+
+#[test]
+fn bench_reports_the_steps_done_when_it_is_interrupted() {
+    let stage = Stage::new();
+    std::fs::write(stage.path("selfie.jpg"), "slow").unwrap();
+    let bench = ["bench", "selfie", "--selfie", "selfie.jpg", "--reference", "a.jpg", "--json", "-"];
+    let interrupted = |more: &[&str], after: u64| {
+        let mut command = stage.command(&[&bench[..], more].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let before = stage.daemon.verified.load(Ordering::Relaxed);
+        let until = Instant::now() + Duration::from_secs(60);
+        while stage.daemon.verified.load(Ordering::Relaxed) < before + after {
+            assert!(Instant::now() < until, "nothing is asked");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGINT)
+            .unwrap();
+        Ended::from(child.wait_with_output().unwrap())
+    };
+    let ended = interrupted(&["--callers", "1", "--duration", "10m"], 5);
+    assert_eq!((ended.code, ended.out.as_str()), (75, ""), "{ended:?}");
+    assert!(ended.err.contains("stopped before the first step was complete"), "{}", ended.err);
+
+    // A caller that waits 20 ms for each answer has 17 at most in a step of 350 ms.
+    let many = ["1"; 100].join(",");
+    let ended = interrupted(&["--callers", &many, "--duration", "300ms", "--warm-up", "50ms"], 40);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{ended:?}");
+    let found: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(found["interrupted"], true);
+    assert!((1..100).contains(&found["steps"].as_array().unwrap().len()), "{found}");
+}
+
+#[test]
+fn bench_refuses_what_does_not_go_together() {
+    let stage = Stage::new();
+    let given = ["--selfie", "b.jpg", "--reference", "a.jpg"];
+    for (arguments, code, words) in [
+        (vec!["selfie", "--selfie", "b.jpg"], 64, "give --reference FILE"),
+        (vec!["mixed"], 64, "give --selfie FILE and --reference FILE"),
+        ([&["selfie", "--mix", "full=1"][..], &given].concat(), 64, "--mix is for the scenario mixed alone"),
+        ([&["selfie", "--rate", "0"][..], &given].concat(), 64, "requests a second"),
+        ([&["selfie", "--rate", "many"][..], &given].concat(), 64, "requests a second"),
+        ([&["selfie", "--callers", "0"][..], &given].concat(), 64, "0 is not in 1..=1024"),
+        ([&["selfie", "--requests", "5"][..], &given].concat(), 64, "--callers"),
+        ([&["selfie", "--requests", "5", "--callers", "1", "--rate", "1"][..], &given].concat(), 64, "cannot be used"),
+        ([&["mixed", "--mix", "face=1"][..], &given].concat(), 64, "no part is called face"),
+        ([&["selfie", "--json", "x", "--html", "x"][..], &given].concat(), 64, "a file of its own"),
+        ([&["selfie", "--json", "none/x"][..], &given].concat(), 74, "none/x cannot be written"),
+        (vec!["selfie", "--selfie", "none.jpg", "--reference", "a.jpg"], 66, "none.jpg"),
+        (vec!["everything"], 64, "invalid value"),
+    ] {
+        let ended = stage.run(&[&["bench"][..], &arguments].concat());
+        assert_eq!(ended.code, code, "{arguments:?}: {}", ended.err);
+        assert!(ended.err.contains(words), "{arguments:?}: {}", ended.err);
+    }
+    assert_eq!(stage.daemon.verified.load(Ordering::Relaxed), 0, "something was sent");
+    let nobody = vouch(&stage.path("none.sock"), stage.folder.path(), &[&["bench", "selfie"][..], &given].concat());
+    assert_eq!(Ended::from({ nobody }.output().unwrap()).code, 69);
+}
+
+// ---------------------------------------------------------------- completions
 
 #[test]
 fn completions_name_the_commands() {

@@ -131,11 +131,10 @@ impl StepFigures {
         match (self.callers, self.offered_per_second) {
             (Some(1), _) => "1 caller".into(),
             (Some(callers), _) => format!("{callers} callers"),
-            (None, rate) => {
-                let share =
-                    self.share_of_saturation.map_or_else(String::new, |share| format!(" ({:.0} %)", share * 100.0));
-                format!("{}/s{share}", digits(rate.unwrap_or(0.0)))
-            }
+            (None, rate) => match (rate.unwrap_or(0.0), self.share_of_saturation) {
+                (rate, None) => format!("{rate}/s"),
+                (rate, Some(share)) => format!("{}/s ({:.0} %)", digits(rate), share * 100.0),
+            },
         }
     }
 
@@ -149,7 +148,7 @@ impl StepFigures {
         let mut limits = Vec::new();
         let share = |count: u64| count as f64 / self.sent.max(1) as f64;
         if self.wrong > 0 {
-            limits.push(format!("{} of {} answers had another outcome than the first", self.wrong, self.sent));
+            limits.push(format!("{} of {} requests had another outcome than the first", self.wrong, self.sent));
         }
         if failures > 0 {
             let codes: Vec<String> = self.failed.iter().map(|(code, count)| format!("{code} {count}")).collect();
@@ -174,8 +173,7 @@ impl StepFigures {
         if self.answered == 0 {
             limits.push("no request was answered".into());
         } else if self.answered < ANSWERS_FOR_P99 {
-            limits
-                .push(format!("{} answers are too few for a 99 % quantile: it is the longest of them", self.answered));
+            limits.push(format!("too few answers for a 99 % quantile ({}): it is the longest of them", self.answered));
         }
         if let Some(share) = self.generator_share_of_daemon.filter(|share| *share > MOST_OWN_SHARE) {
             limits.push(format!("the load generator used {:.0} % as much processor time as the daemon", share * 100.0));
@@ -209,5 +207,58 @@ pub fn digits(value: f64) -> String {
         size if size >= 9.995 => format!("{value:.1}"),
         size if size >= 0.9995 || size == 0.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::machine::DaemonCost;
+    use super::super::tally::Tally;
+    use super::*;
+
+    #[test]
+    fn what_distorts_a_step_is_told_and_what_does_not_is_not() {
+        let step = Planned { load: Load::Closed { callers: 2, requests: None }, is_search: false, share: None };
+        let daemon = DaemonCost {
+            cpu_s: 10.0,
+            cores: 1.0,
+            resident_bytes_begin: 0,
+            resident_bytes_end: 0,
+            resident_bytes_peak: 0,
+        };
+        let limits = |generator_cpu_s: f64, other_cores: f64, idle_cores: f64, stolen_cores: f64, tally: Tally| {
+            let cost = Cost {
+                daemon: Some(daemon),
+                generator_cpu_s,
+                generator_cores: 0.0,
+                other_cores: Some(other_cores),
+                idle_cores: Some(idle_cores),
+                stolen_cores: Some(stolen_cores),
+            };
+            let outcome = Outcome { tally, window: Duration::from_secs(10) };
+            StepFigures::new(&step, &outcome, cost, &[], Setting { connections: 1, cores: 4 }).warnings.join("; ")
+        };
+        let good = || Tally { sent: 200, answered: 200, ..Tally::new(0) };
+        assert_eq!(limits(1.0, 0.1, 0.0, 0.1, good()), "");
+        // Others are no harm while there is room.
+        assert_eq!(limits(1.0, 2.0, 1.0, 0.0, good()), "");
+        assert!(limits(1.6, 0.0, 1.0, 0.0, good()).contains("16 % as much processor time"));
+        assert!(limits(1.0, 0.5, 0.1, 0.0, good()).contains("other processes kept 0.50 of them busy"));
+        assert!(limits(1.0, 0.0, 1.0, 0.3, good()).contains("took 0.30 cores away"));
+        let failed = [("INTERNAL", 3)].into();
+        let bad = Tally { sent: 200, answered: 90, wrong: 1, failed, not_sent: 4, late: 3, ..Tally::new(0) };
+        let told = limits(1.0, 0.0, 1.0, 0.0, bad);
+        for words in ["another outcome", "INTERNAL 3", "4 requests were not sent", "3 of 200 requests began", "(90)"] {
+            assert!(told.contains(words), "{words} is not in {told}");
+        }
+        assert!(limits(0.0, 0.0, 1.0, 0.0, Tally::new(0)).contains("no request was answered"));
+    }
+
+    #[test]
+    fn three_digits_count() {
+        let shown = [0.0, 0.0123, 0.999, 1.0, 9.99, 9.996, 12.34, 99.96, 1234.5].map(digits);
+        assert_eq!(shown, ["0.00", "0.012", "0.999", "1.00", "9.99", "10.0", "12.3", "100", "1234"]);
     }
 }

@@ -9,18 +9,26 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::api::proto::{Media, MediaKind, VerifyRequest};
+use crate::api::proto::{self, Media, MediaKind, VerifyRequest};
 use crate::cli::connect::{Failure, read_picture};
-use crate::imaging::decode::{DecodeOptions, decode};
+use crate::imaging::Image;
+use crate::imaging::decode::{DecodeOptions, Decoded, decode};
 use crate::specimen::document::{Kind, MAX_DPI, Options, specimen};
 use crate::specimen::photograph::{Shot, photograph};
 
-/// The passport that is drawn where none is given. The number means nothing.
-const SPECIMEN_SEED: u64 = 1;
+/// The passport that is drawn where none is given: of those that the first numbers give, one that lies upright and whole in its photograph
+/// and is valid for long.
+const SPECIMEN_SEED: u64 = 24;
 
 /// What a telephone's camera gives: 12 megapixels, with the faults of an ordinary photograph.
 const SPECIMEN_PX: [u32; 2] = [4000, 3000];
 const SPECIMEN_LEVEL: u8 = 2;
+
+/// Height of the face, chin to forehead, by that of a passport photograph (ICAO Doc 9303 part 3 asks for 70 to 80 % from chin to crown).
+const FACE_SHARE: f64 = 0.6;
+
+/// Width by height of a passport photograph, 35 × 45 mm.
+const PHOTO_ASPECT: f64 = 35.0 / 45.0;
 
 /// What to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,11 +110,11 @@ pub struct MediaArgs {
 
 /// A picture as it is sent.
 #[derive(Debug, Clone)]
-struct Picture {
+pub struct Picture {
     kind: MediaKind,
-    data: Bytes,
+    pub data: Bytes,
     /// Absent if it was drawn.
-    path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
 }
 
 /// Facts of a picture for the report.
@@ -177,19 +185,28 @@ impl Pictures {
         (self.weights.has(1) || self.weights.has(2)) && self.document.is_none()
     }
 
-    /// Draws a passport with the face of the reference or else of the selfie, if there is any. Takes seconds.
+    /// The picture with the face that a drawn document is to show: the reference, or else the selfie, if there is any.
+    pub fn face(&self) -> Option<&Picture> {
+        self.reference.as_ref().or(self.selfie.as_ref())
+    }
+
+    /// Draws a passport, with the person of [`face`](Self::face) on its portrait. `place` is where the face is found there, in pixels of the
+    /// upright picture; without it the middle of the picture is taken. Takes seconds.
     ///
     /// # Errors
     /// [`Failure::BadInput`] if that picture cannot be decoded.
-    pub fn draw_document(&mut self) -> Result<(), Failure> {
-        let face = self.reference.as_ref().or(self.selfie.as_ref());
-        let portrait = face.map(|picture| {
-            let decoded = decode(&picture.data, &DecodeOptions::default());
-            let name = picture.path.as_deref().unwrap_or(Path::new("the picture")).display();
-            decoded.map_err(|error| Failure::BadInput(format!("{name}: {error}")))
-        });
-        let portrait = portrait.transpose()?.map(|decoded| decoded.image);
-        let made = specimen(Kind::Td3, SPECIMEN_SEED, &Options { portrait, dpi: MAX_DPI });
+    pub fn draw_document(&mut self, place: Option<&proto::Box>) -> Result<(), Failure> {
+        let portrait = match self.face() {
+            None => None,
+            Some(picture) => {
+                let name = picture.path.as_deref().unwrap_or(Path::new("the picture")).display();
+                let decoded = decode(&picture.data, &DecodeOptions::default())
+                    .map_err(|error| Failure::BadInput(format!("{name}: {error}")))?;
+                Some(place.map_or_else(|| decoded.image.clone(), |place| passport_photo(&decoded, place)))
+            }
+        };
+        let options = Options { portrait, dpi: MAX_DPI };
+        let made = specimen(Kind::Td3, SPECIMEN_SEED, &options);
         let page = made.pages.first().expect("a passport has a page");
         let shot = Shot { seed: SPECIMEN_SEED, level: SPECIMEN_LEVEL, size_px: SPECIMEN_PX };
         let data = photograph(page, &shot).jpeg.into();
@@ -243,6 +260,21 @@ impl Pictures {
     }
 }
 
+/// The part of a picture around a face that a passport photograph shows, as far as the picture reaches.
+fn passport_photo(picture: &Decoded, face: &proto::Box) -> Image {
+    let image = &picture.image;
+    let [width, height] = [image.width, image.height].map(f64::from);
+    let [x, y, face_width, face_height] = [face.x, face.y, face.width, face.height].map(|value| value * picture.scale);
+    let photo_height = (face_height / FACE_SHARE).min(height).min(width / PHOTO_ASPECT).max(1.0);
+    let photo_width = photo_height * PHOTO_ASPECT;
+    let corner = |centre: f64, side: f64, end: f64| (centre - side / 2.0).clamp(0.0, (end - side).max(0.0)) as u32;
+    let left = corner(x + face_width / 2.0, photo_width, width);
+    let top = corner(y + face_height / 2.0, photo_height, height);
+    // Whole pixels, at least one, within the picture.
+    let side = |side: f64, start: u32, end: u32| (side as u32).clamp(1, end - start);
+    image.part([left, top], [side(photo_width, left, image.width), side(photo_height, top, image.height)])
+}
+
 /// One cycle of a mix: indices of parts, each as often as it weighs and as evenly spread as can be (the smooth weighted round robin of
 /// nginx). The order is always the same, so that two runs send the same.
 pub fn cycle(weights: &[u32]) -> Vec<usize> {
@@ -281,6 +313,22 @@ mod tests {
         assert!(order.windows(4).all(|four| four.contains(&1) || four.contains(&2)), "{order:?}");
         assert_eq!(cycle(&[1]), [0]);
         assert_eq!(cycle(&[1, 1]), [0, 1]);
+    }
+
+    #[test]
+    fn a_passport_photograph_lies_around_the_face_and_within_the_picture() {
+        let image = Image::build(400, 600, |_| {});
+        let format = crate::imaging::decode::Format::Jpeg;
+        let orientation = crate::imaging::orient::Orientation::default();
+        // Decoded at half its size.
+        let picture = Decoded { image, source_width: 800, source_height: 1200, scale: 0.5, format, orientation };
+        let part = |x, y, height| passport_photo(&picture, &proto::Box { x, y, width: height * 0.8, height });
+        let photo = part(300.0, 400.0, 120.0);
+        assert_eq!([photo.width, photo.height], [77, 100]);
+        for (x, y, height) in [(-20.0, -30.0, 120.0), (760.0, 1190.0, 120.0), (0.0, 0.0, 5000.0), (5.0, 5.0, 0.0)] {
+            let photo = part(x, y, height);
+            assert!(photo.width >= 1 && photo.width <= 400 && photo.height >= 1 && photo.height <= 600);
+        }
     }
 
     fn args(selfie: Option<&Path>, reference: Option<&Path>, document: Option<&Path>) -> MediaArgs {

@@ -29,8 +29,9 @@ use self::machine::{Machine, Process, Readings};
 use self::media::{MediaArgs, Pictures, Scenario, Weights};
 use self::plan::{Plan, Planned};
 use self::report::{FirstAnswer, Measurement, Settings};
-use super::connect::{Failure, Target, parse_duration, status};
+use super::connect::{Failure, Target, answer, connect, parse_duration, patience, request, status};
 use super::evaluate::{check_folder, write_whole};
+use crate::api::proto::{self, DetectFacesRequest};
 use crate::evaluation::report::{html, text};
 
 /// Connections of a load for which none are asked for. The daemon takes 64 requests at once on one.
@@ -105,7 +106,8 @@ pub async fn run(args: &BenchArgs, target: &Target) -> Result<u8, Failure> {
     let status = status(target).await?;
     if pictures.lacks_document() {
         progress("drawing a passport");
-        pictures.draw_document()?;
+        let face = find_face(target, &pictures).await?;
+        pictures.draw_document(face.as_ref())?;
     }
     let daemon = args.pid.map_or_else(|| Process::behind(&target.socket), Process::of);
     let callers = Callers::new(target, pictures.parts()).await?;
@@ -132,6 +134,16 @@ pub async fn run(args: &BenchArgs, target: &Target) -> Result<u8, Failure> {
     write(args, &measurement)?;
     ended.unwrap_or(Ok(()))?;
     judge(&measurement.steps)
+}
+
+/// Where the daemon sees the face for the document that is to be drawn.
+async fn find_face(target: &Target, pictures: &Pictures) -> Result<Option<proto::Box>, Failure> {
+    let Some(picture) = pictures.face() else { return Ok(None) };
+    let mut client = connect(target).await?;
+    let call = client.detect_faces(request(target, DetectFacesRequest { image: picture.data.clone() })?);
+    let files = picture.path.iter().map(|path| ("image".to_owned(), path.clone())).collect();
+    let answer = answer(target, patience(target), call).await.map_err(|failure| failure.naming(files))?;
+    Ok(answer.into_inner().faces.into_iter().next().and_then(|face| face.r#box))
 }
 
 /// Takes one step after the other and keeps what came of them.
@@ -213,7 +225,7 @@ impl BenchArgs {
         Settings {
             scenario: self.scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
             warm_up_s: self.warm_up.as_secs_f64(),
-            duration_s: self.duration.as_secs_f64(),
+            duration_s: self.requests.is_none().then_some(self.duration.as_secs_f64()),
             requests: self.requests,
             timeout_s: self.timeout.as_secs_f64(),
             max_in_flight: self.max_in_flight as usize,
@@ -261,11 +273,13 @@ fn write(args: &BenchArgs, measurement: &Measurement) -> Result<(), Failure> {
 fn judge(steps: &[StepFigures]) -> Result<u8, Failure> {
     let wrong: u64 = steps.iter().map(|step| step.wrong).sum();
     if wrong > 0 {
-        return Err(Failure::Wrong(format!("{wrong} answers had another outcome than the first to the same request")));
+        return Err(Failure::Wrong(format!(
+            "answers with another outcome than the first to the same request: {wrong}"
+        )));
     }
     let faults: u64 = steps.iter().flat_map(|step| FAULTS.iter().filter_map(|code| step.failed.get(code))).sum();
     if faults > 0 {
-        return Err(Failure::Wrong(format!("the daemon failed at {faults} requests; its journal has more")));
+        return Err(Failure::Wrong(format!("requests at which the daemon failed: {faults}; its journal has more")));
     }
     Ok(0)
 }

@@ -44,7 +44,7 @@ pub struct Measurement {
 pub struct Settings {
     pub scenario: String,
     pub warm_up_s: f64,
-    pub duration_s: f64,
+    pub duration_s: Option<f64>,
     /// Of a closed loop, in place of the duration.
     pub requests: Option<u64>,
     pub timeout_s: f64,
@@ -125,13 +125,9 @@ impl Measurement {
             warnings.push(format!("processor time and memory of the daemon are not known: {reason}"));
         }
         for answer in &self.first_answers {
-            let is_less = |outcome: &&str| matches!(*outcome, "INCONCLUSIVE" | "SKIPPED");
-            let checks: Vec<&str> = answer
-                .outcomes
-                .iter()
-                .filter(|(_, outcome)| is_less(outcome))
-                .map(|(check, _)| check.as_str())
-                .collect();
+            // A barcode that a passport does not have is SKIPPED, after the same search.
+            let undecided = answer.outcomes.iter().filter(|(_, outcome)| **outcome == "INCONCLUSIVE");
+            let checks: Vec<&str> = undecided.map(|(check, _)| check.as_str()).collect();
             if !checks.is_empty() {
                 warnings.push(format!(
                     "with these pictures the daemon cannot answer {} of {}: such an answer may cost less than one in use",
@@ -221,9 +217,8 @@ impl Measurement {
 
     fn limits(&self) -> Section {
         let mut blocks: Vec<Block> = self.warnings().into_iter().map(Block::Warning).collect();
-        for step in &self.steps {
-            blocks.extend(step.warnings.iter().map(|words| Block::Warning(format!("{}: {words}", step.name()))));
-        }
+        let limited = self.steps.iter().filter(|step| !step.warnings.is_empty());
+        blocks.extend(limited.map(|step| Block::Warning(format!("{}: {}", step.name(), step.warnings.join("; ")))));
         blocks.push(Block::Paragraph(
             "Latencies of a given rate count from the moment at which a request was to begin, those of callers from sending: a caller that \
              waits for a slow answer sends nothing meanwhile, so that its percentiles flatter a server that stands still now and then."
@@ -234,7 +229,10 @@ impl Measurement {
 
     fn origin(&self) -> Section {
         let Settings { scenario, warm_up_s, duration_s, requests, timeout_s, max_in_flight } = &self.settings;
-        let length = requests.map_or_else(|| format!("{duration_s} s"), |requests| format!("{requests} requests"));
+        let length = match (requests, duration_s) {
+            (Some(requests), _) => format!("{requests} requests"),
+            (None, duration_s) => format!("{} s", duration_s.unwrap_or_default()),
+        };
         let mut facts = vec![
             ("scenario".to_owned(), scenario.clone()),
             ("processor".to_owned(), self.machine.cpu.clone()),
@@ -281,7 +279,10 @@ fn cell(value: Option<f64>) -> String {
     value.map_or_else(|| "–".into(), digits)
 }
 
-fn at(spread: Option<Spread>, of: fn(&Spread) -> f64) -> String {
+/// One number of a spread.
+type OfSpread = fn(&Spread) -> f64;
+
+fn at(spread: Option<Spread>, of: OfSpread) -> String {
     cell(spread.as_ref().map(of))
 }
 
@@ -396,7 +397,7 @@ fn mebibytes(bytes: u64) -> String {
 fn percentiles(title: &str, axis: &str, steps: &[&StepFigures], load: fn(&StepFigures) -> f64) -> Plot {
     let mut steps = steps.to_vec();
     steps.sort_by(|a, b| load(a).total_cmp(&load(b)));
-    let lines: [(&str, fn(&Spread) -> f64); 3] =
+    let lines: [(&str, OfSpread); 3] =
         [("50 %", |spread| spread.p50), ("90 %", |spread| spread.p90), ("99 %", |spread| spread.p99)];
     let marks = lines.map(|(name, of)| Mark::Line {
         name: name.into(),
@@ -418,15 +419,104 @@ fn distributions(steps: &[StepFigures]) -> Plot {
     let shown = &steps[steps.len().saturating_sub(MOST_CURVES)..];
     let marks = shown.iter().map(|step| Mark::Line {
         name: step.name(),
-        // A share of 0 has no place on a logarithmic axis.
-        points: step.histogram.iter().filter(|[_, share]| *share < 1.0).map(|[ms, share]| [*ms, 1.0 - share]).collect(),
+        // Further out than one answer there is none.
+        points: step
+            .histogram
+            .iter()
+            .map(|[ms, share]| [*ms, 1.0 - share])
+            .filter(|[_, longer]| longer * step.answered as f64 >= 1.0)
+            .collect(),
         dashed: step.callers.is_some(),
     });
     Plot {
         title: "Distribution of latency".into(),
         description: "Share of answers that take longer than so many milliseconds, one line for each step".into(),
         x: Axis::new("latency, ms", Scale::Log10),
-        y: Axis::new("share of answers that take longer", Scale::Log10).in_percent().between(1e-4, 1.0),
+        y: Axis::new("share of answers that take longer", Scale::Log10).in_percent(),
         marks: marks.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::figures::Setting;
+    use super::super::load::{End, Load, Outcome, Reply};
+    use super::super::machine::Cost;
+    use super::super::plan::Planned;
+    use super::super::tally::{Begun, Tally};
+    use super::*;
+    use crate::evaluation::report::text;
+
+    /// A step of 10 s with so many answers of 20 ms.
+    fn step(load: Load, share: Option<f64>, answers: u64) -> StepFigures {
+        let mut tally = Tally::new(1);
+        let begun = Begun { counts: true, ended_in_window: true, lag: Duration::ZERO };
+        let ended = Duration::from_millis(20);
+        let reply = Reply { part: 0, end: End::Answered, accepted: None, first_result: None, ended };
+        (0..answers).for_each(|_| tally.add(begun, &reply));
+        let step = Planned { load, is_search: false, share };
+        let outcome = Outcome { tally, window: Duration::from_secs(10) };
+        StepFigures::new(&step, &outcome, Cost::default(), &["selfie"], Setting { connections: 1, cores: 2 })
+    }
+
+    fn measurement(steps: Vec<StepFigures>, saturation: Option<Saturation>) -> Measurement {
+        Measurement {
+            date: "2030-01-02".into(),
+            machine: Machine { cpu: String::new(), cores: 2, kernel: "6".into() },
+            status: GetStatusResponse::default(),
+            pid: Ok(7),
+            settings: Settings {
+                scenario: "selfie".into(),
+                warm_up_s: 0.0,
+                duration_s: Some(10.0),
+                requests: None,
+                timeout_s: 30.0,
+                max_in_flight: 10,
+            },
+            pictures: Vec::new(),
+            first_answers: vec![FirstAnswer {
+                part: "selfie",
+                weight: 1,
+                outcome: "INCONCLUSIVE",
+                outcomes: [("barcode".into(), "SKIPPED"), ("face_match".into(), "INCONCLUSIVE")].into(),
+            }],
+            steps,
+            saturation,
+            interrupted: false,
+        }
+    }
+
+    fn open(per_second: f64) -> Load {
+        Load::Open { per_second, max_in_flight: 10 }
+    }
+
+    #[test]
+    fn the_headline_is_the_planned_load() {
+        let closed = step(Load::Closed { callers: 8, requests: None }, None, 1000);
+        let planned = step(open(70.0), Some(PLANNED_LOAD), 700);
+        let saturation = Some(Saturation { per_second: 100.0, callers: 8 });
+        let measured = measurement(vec![closed, planned, step(open(300.0), Some(3.0), 1020)], saturation);
+        let values: Vec<String> = measured.headlines().into_iter().map(|line| line.value + " " + &line.note).collect();
+        assert_eq!(values, ["100/s closed loop, 8 callers", "20.0 ms at 70.0/s (70 %)", "20.0 ms at 70.0/s (70 %)"]);
+        // 1020 in 10 s is no more than chance above 100 a second.
+        assert_eq!(measured.warnings().len(), 1);
+        let shown = text::render(&measured.document());
+        assert!(shown.contains("the daemon cannot answer face_match"), "{shown}");
+        assert!(!shown.contains("too few answers"), "{shown}");
+        assert_eq!(measured.json()["steps"][1]["answered_per_second"], 70.0);
+    }
+
+    #[test]
+    fn a_search_that_another_step_outdoes_is_told() {
+        let saturation = Some(Saturation { per_second: 100.0, callers: 8 });
+        let measured = measurement(vec![step(open(300.0), Some(3.0), 1200)], saturation);
+        assert!(measured.warnings().iter().any(|words| words.contains("ended too early")));
+        let few = measurement(vec![step(open(3.0), None, 5)], None);
+        let shown = text::render(&few.document());
+        assert!(shown.contains("too few answers for a 99 % quantile (5)"), "{shown}");
+        let json = few.json();
+        assert_eq!((&json["saturation"], &json["steps"][0]["daemon_cpu_s_per_answer"]), (&Value::Null, &Value::Null));
     }
 }
