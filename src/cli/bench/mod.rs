@@ -3,7 +3,7 @@
 //! Reads or draws the pictures, asks once to see that they can be answered, and takes one step after the other: callers that wait for
 //! their answer, requests on a schedule, or the search for saturation and loads around it. Reading order: `load` (what drives requests and
 //! when they count), `tally` (what is counted), `plan` (which steps), `media` and `caller` (what is sent, to whom), `machine` (what it
-//! costs), `figures` and `report`. Left out: whether an answer is right, which is the matter of `vouch evaluate`; here it must only be the
+//! costs), `figures`, `report` and `tables`. Left out: whether an answer is right, which is the matter of `vouch evaluate`; here it must only be the
 //! same each time.
 
 mod caller;
@@ -13,6 +13,7 @@ mod machine;
 mod media;
 mod plan;
 mod report;
+mod tables;
 mod tally;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -37,8 +38,8 @@ use crate::evaluation::report::{html, text};
 /// Connections of a load for which none are asked for. The daemon takes 64 requests at once on one.
 const CONNECTIONS: usize = 16;
 
-/// Codes that are the daemon's own fault, whatever the load.
-const FAULTS: [&str; 4] = ["INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED"];
+/// Ends that are the daemon's own fault, whatever the load.
+const FAULTS: [&str; 5] = ["INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED", caller::BROKEN];
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
