@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench clean python-example python-packages pack sample-photos build-tools nextest
+.PHONY: help build demo test lint bench bench-peers clean python-example python-packages peers-packages pack sample-photos build-tools nextest
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -33,6 +33,9 @@ lint: build-tools ## Check format and lints
 
 bench: build pack sample-photos ## Run the benchmarks
 	$(CARGO) bench --locked
+
+bench-peers: build pack sample-photos python-packages peers-packages ## Compare with the usual Python stack, ratios printed (PEERS_FLAGS=…)
+	$(PYTHON) benches/peers/run.py $(PEERS_FLAGS)
 
 clean: ## Remove what was built or fetched into this folder
 	rm -rf target $(CACHE) models/pack
@@ -70,4 +73,15 @@ $(CACHE)/python/.complete: examples/python/requirements.txt proto/vouch/v1/vouch
 		--target $(CACHE)/python -r examples/python/requirements.txt
 	PYTHONPATH=$(CACHE)/python $(PYTHON) -m grpc_tools.protoc -I proto --python_out=$(CACHE)/python \
 		--grpc_python_out=$(CACHE)/python vouch/v1/vouch.proto
+	@touch $@
+
+# What the daemon is compared with: a gigabyte that nothing else needs.
+peers-packages: $(CACHE)/peers/.complete
+	@examples/install-missing.sh tesseract
+$(CACHE)/peers/.complete: benches/peers/requirements.txt
+	@examples/install-missing.sh pip3
+	@echo "installing the peers' packages into $(CACHE)/peers"
+	@rm -rf $(CACHE)/peers
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
+		--target $(CACHE)/peers -r benches/peers/requirements.txt
 	@touch $@

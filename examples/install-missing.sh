@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # Command to Debian package, where the names differ.
-declare -A package=([pip3]=python3-pip)
+declare -A package=([pip3]=python3-pip [tesseract]="tesseract-ocr tesseract-ocr-eng")
 
 missing=()
 for command in "$@"; do
@@ -13,7 +13,8 @@ for command in "$@"; do
         echo "cargo is missing: install Rust with rustup (rust-toolchain.toml names the version)" >&2
         exit 1
     fi
-    missing+=("${package[$command]:-$command}")
+    # Unquoted: a command may take several packages.
+    missing+=(${package[$command]:-$command})
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 

@@ -15,9 +15,9 @@ use crate::imaging::Image;
 use crate::imaging::orient::{self, Orientation};
 use crate::inference::RequestContext;
 
-/// Longest side of an upright page, on which lines are looked for. The small print of a card is then about ten pixels high. Raised to
-/// 1280, finding lines takes twice as long. Lines are read from the picture itself, with all the pixels that it has.
-const MAX_PAGE_PX: f64 = 960.0;
+/// Longest side of an upright page, on which lines are looked for. The small print of a card is then about eight pixels high. With 640 pixels some of it is lost
+/// (ARCHITECTURE.md); with 960, finding lines takes half as long again and finds no more. Lines are read from the picture itself, with all the pixels that it has.
+const MAX_PAGE_PX: f64 = 768.0;
 
 /// Most lines that are read, the highest ones first; the fullest side of a document has about eighty. Raised, a picture full of
 /// text costs more runs of the model.

@@ -91,8 +91,9 @@ struct Shared {
 
 /// A model's queue with its workers. Dropping it finishes what is queued and joins the workers.
 pub struct Batcher {
+    name: String,
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Batcher {
@@ -107,33 +108,39 @@ impl Batcher {
             changed: Condvar::new(),
             counters: BatcherCounters::default(),
         });
-        let workers = runners
-            .into_iter()
-            .enumerate()
-            .map(|(index, mut runner)| {
-                let shared = Arc::clone(&shared);
-                std::thread::Builder::new().name(format!("{name}-{index}")).spawn(move || {
-                    let mut is_rested = true;
-                    loop {
-                        match shared.next(is_rested) {
-                            Next::Batch(batch) => {
-                                shared.run(runner.as_mut(), batch);
-                                is_rested = false;
-                            }
-                            Next::Rest => {
-                                // As in a run: a panic must not end the worker, since nobody else empties its queue.
-                                if catch_unwind(AssertUnwindSafe(|| runner.rest())).is_err() {
-                                    tracing::error!("a model's rest panicked");
-                                }
-                                is_rested = true;
-                            }
-                            Next::End => break,
-                        }
+        let batcher = Self { name: name.into(), shared, workers: Mutex::default() };
+        runners.into_iter().try_for_each(|runner| batcher.add(runner))?;
+        Ok(batcher)
+    }
+
+    /// Starts one more worker thread.
+    ///
+    /// # Errors
+    /// If the system gives no more threads.
+    pub fn add(&self, mut runner: Box<dyn BatchRunner>) -> std::io::Result<()> {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = Arc::clone(&self.shared);
+        let worker = std::thread::Builder::new().name(format!("{}-{}", self.name, workers.len())).spawn(move || {
+            let mut is_rested = true;
+            loop {
+                match shared.next(is_rested) {
+                    Next::Batch(batch) => {
+                        shared.run(runner.as_mut(), batch);
+                        is_rested = false;
                     }
-                })
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { shared, workers })
+                    Next::Rest => {
+                        // As in a run: a panic must not end the worker, since nobody else empties its queue.
+                        if catch_unwind(AssertUnwindSafe(|| runner.rest())).is_err() {
+                            tracing::error!("a model's rest panicked");
+                        }
+                        is_rested = true;
+                    }
+                    Next::End => break,
+                }
+            }
+        })?;
+        workers.push(worker);
+        Ok(())
     }
 
     pub fn status(&self) -> BatcherStatus {
@@ -158,7 +165,9 @@ impl Model for Batcher {
                 drop(queue);
                 return Err(Error::Overloaded { retry_after: self.shared.expected_wait() });
             }
-            queue.entries.push_back(Entry { input, context: Arc::clone(context), queued_at: now, reply });
+            // Behind the work of all requests that are as old or older.
+            let at = queue.entries.partition_point(|entry| entry.context.order <= context.order);
+            queue.entries.insert(at, Entry { input, context: Arc::clone(context), queued_at: now, reply });
         }
         // All, not one: a worker that is filling a batch of another shape must not swallow the only wake-up.
         self.shared.changed.notify_all();
@@ -170,7 +179,8 @@ impl Drop for Batcher {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
-        for worker in self.workers.drain(..) {
+        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        for worker in workers {
             // A worker catches the panics of its runner, so there is nothing to hear from it.
             let _ = worker.join();
         }
@@ -410,6 +420,22 @@ mod tests {
         assert_eq!(answers, [1.0, 2.0, 3.0, 4.0, 5.0]);
         let status = rig.batcher.status();
         assert_eq!((status.runs, status.items, status.queued), (3, 6, 0));
+    }
+
+    #[test]
+    fn work_of_an_older_request_is_done_before_that_of_a_younger_one() {
+        let rig = rig(1, 16);
+        let [older, younger] = [(); 2].map(|()| Arc::new(RequestContext::new(None, Caller::default())));
+        let busy = rig.occupy();
+        let asked = [(1.0, &younger), (2.0, &older), (3.0, &younger), (4.0, &older)];
+        let asked = asked.map(|(value, context)| rig.ask(value, 1, Arc::clone(context)));
+        for expected in [2.0, 4.0, 1.0, 3.0] {
+            rig.leave.send(()).unwrap();
+            assert_eq!(rig.batches.recv().unwrap(), [expected]);
+        }
+        rig.leave.send(()).unwrap();
+        first(busy);
+        assert_eq!(asked.map(first), [1.0, 2.0, 3.0, 4.0]);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::batcher::{BatchRunner, Batcher, BatcherLimits, BatcherStatus};
@@ -112,13 +114,17 @@ impl RegistryError {
 /// The models of this daemon.
 pub struct Registry {
     models: BTreeMap<Role, Arc<LoadedModel>>,
+    /// Makes the sessions beyond the first of each model.
+    further: Option<JoinHandle<()>>,
+    ending: Arc<AtomicBool>,
     runtime: Runtime,
     device: Device,
     provider: Provider,
 }
 
 impl Registry {
-    /// Loads those models of the manifest that have one of the `roles`, several at a time.
+    /// Loads those models of the manifest that have one of the `roles`, several at a time, with one session each. The further sessions are made
+    /// afterwards, beside the first requests, which need not wait for them.
     ///
     /// # Errors
     /// The first that went wrong: a missing or altered file, a library of another version, a graph that does not run.
@@ -154,8 +160,20 @@ impl Registry {
                 .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect::<Result<Vec<_>, _>>()
         })?;
-        let models = loaded.into_iter().map(|model| (model.entry.role, Arc::new(model))).collect();
-        Ok(Self { models, runtime, device: settings.device, provider })
+        let models: BTreeMap<_, _> = loaded.into_iter().map(|model| (model.entry.role, Arc::new(model))).collect();
+        let ending = Arc::new(AtomicBool::new(false));
+        let further = {
+            let (models, ending, runtime) = (models.clone(), Arc::clone(&ending), runtime.clone());
+            let (pack_dir, cache_dir) = (pack_dir.to_owned(), cache_dir.map(Path::to_owned));
+            std::thread::Builder::new().name("sessions".into()).spawn(move || {
+                for model in models.values().take_while(|_| !ending.load(Ordering::Relaxed)) {
+                    if let Err(error) = add_sessions(model, &pack_dir, cache_dir.as_deref(), &runtime) {
+                        tracing::error!(model = model.entry.name, reason = error.to_string(), "no further sessions");
+                    }
+                }
+            })?
+        };
+        Ok(Self { models, further: Some(further), ending, runtime, device: settings.device, provider })
     }
 
     /// The model of a role, if the manifest has one.
@@ -183,6 +201,16 @@ impl Registry {
     }
 }
 
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+        // A session that is being made must be whole before the library's own memory goes.
+        if let Some(further) = self.further.take() {
+            let _ = further.join();
+        }
+    }
+}
+
 fn load_model(
     entry: &ModelEntry,
     pack_dir: &Path,
@@ -196,11 +224,7 @@ fn load_model(
     let (sessions, threads) = (settings.sessions(), settings.threads());
     let max_batch = settings.max_batch(entry, provider);
     let source = ModelSource { name: &entry.name, bytes: &bytes, sha256: &entry.sha256, provider, threads, cache_dir };
-    let mut runners = OnnxRunner::load(runtime, &source, sessions)?;
-    for runner in &mut runners {
-        warm_up(entry, runner)?;
-    }
-    let runners = runners.into_iter().map(|runner| Box::new(runner) as Box<dyn BatchRunner>).collect();
+    let runners = warm_sessions(entry, runtime, &source, 1)?;
     let limits = BatcherLimits { max_batch, max_delay: settings.max_batch_delay, max_queued: settings.queue_per_model };
     let batcher = Batcher::start(&entry.name, runners, limits)?;
     tracing::info!(
@@ -213,6 +237,39 @@ fn load_model(
         "model is ready"
     );
     Ok(LoadedModel { entry: entry.clone(), provider, sessions, threads, max_batch, batcher })
+}
+
+/// Makes the sessions of a model beyond its first.
+fn add_sessions(
+    model: &LoadedModel,
+    pack_dir: &Path,
+    cache_dir: Option<&Path>,
+    runtime: &Runtime,
+) -> Result<(), RegistryError> {
+    let LoadedModel { entry, provider, sessions, threads, .. } = model;
+    if *sessions == 1 {
+        return Ok(());
+    }
+    let bytes = read_verified(&entry.path_in(pack_dir), &entry.sha256)?;
+    let (name, sha256) = (entry.name.as_str(), entry.sha256.as_str());
+    let source = ModelSource { name, bytes: &bytes, sha256, provider: *provider, threads: *threads, cache_dir };
+    for runner in warm_sessions(entry, runtime, &source, sessions - 1)? {
+        model.batcher.add(runner)?;
+    }
+    Ok(())
+}
+
+fn warm_sessions(
+    entry: &ModelEntry,
+    runtime: &Runtime,
+    source: &ModelSource<'_>,
+    count: usize,
+) -> Result<Vec<Box<dyn BatchRunner>>, RegistryError> {
+    let warm = |mut runner: OnnxRunner| {
+        warm_up(entry, &mut runner)?;
+        Ok(Box::new(runner) as Box<dyn BatchRunner>)
+    };
+    OnnxRunner::load(runtime, source, count)?.into_iter().map(warm).collect()
 }
 
 /// One run on grey, so that the first caller does not pay for first-use allocations, and that a graph whose inputs or
