@@ -22,6 +22,7 @@ pub fn get_status(engine: &Engine) -> GetStatusResponse {
         runtime_version: engine.registry.runtime_version().into(),
         device_requested: engine.registry.device().as_str().into(),
         device_in_use: engine.registry.provider().as_str().into(),
+        device_fallback_reason: engine.registry.fallback().unwrap_or_default().into(),
         models: engine.registry.models().map(|model| model_status(model)).collect(),
         checks: checks::ALL
             .iter()
@@ -54,6 +55,7 @@ fn model_status(model: &LoadedModel) -> proto::ModelStatus {
         runs_total: status.runs,
         items_total: status.items,
         mean_run_ms: milliseconds(status.run_time) / status.runs.max(1) as f64,
+        sessions_lost_total: status.lost,
     }
 }
 

@@ -51,7 +51,7 @@ fn to_json(status: &GetStatusResponse) -> Value {
                 "role": m.role, "name": m.name, "sha256": m.sha256, "licence": m.licence, "provider": m.provider,
                 "sessions": m.sessions, "threads_per_session": m.threads_per_session, "max_batch": m.max_batch,
                 "queued": m.queued, "runs_total": m.runs_total, "items_total": m.items_total,
-                "mean_run_ms": m.mean_run_ms,
+                "mean_run_ms": m.mean_run_ms, "sessions_lost_total": m.sessions_lost_total,
             })
         })
         .collect();
@@ -69,7 +69,7 @@ fn to_json(status: &GetStatusResponse) -> Value {
     json!({
         "version": status.version, "state": state_word(status.state()), "uptime_seconds": uptime_seconds(status),
         "runtime_version": status.runtime_version, "device_requested": status.device_requested,
-        "device_in_use": status.device_in_use, "models": models, "checks": checks,
+        "device_in_use": status.device_in_use, "device_fallback_reason": status.device_fallback_reason, "models": models, "checks": checks,
         "running": status.running, "waiting": status.waiting, "max_running": status.max_running,
         "max_waiting": status.max_waiting, "requests_total": status.requests_total,
         "refused_total": status.refused_total, "resident_bytes": status.resident_bytes,
@@ -89,6 +89,9 @@ fn to_text(status: &GetStatusResponse, paint: Paint) -> String {
         status.device_in_use,
         status.device_requested
     );
+    if !status.device_fallback_reason.is_empty() {
+        let _ = writeln!(text, "{}", paint.warning(&format!("no usable GPU: {}", status.device_fallback_reason)));
+    }
     let _ = writeln!(
         text,
         "load  {} of {} running, {} of {} waiting · {} requests, {} refused · {:.1} MiB resident",

@@ -101,7 +101,8 @@ impl TextReader {
             mirrored = direction.mirrored;
             if along != [1.0, 0.0] {
                 let (from, to) = (page.to_picture([0.0, 0.0]), page.to_picture(along));
-                let Some(turned) = UprightPage::cut(image, quad, [to[0] - from[0], to[1] - from[1]], MAX_PAGE_PX) else {
+                let Some(turned) = UprightPage::cut(image, quad, [to[0] - from[0], to[1] - from[1]], MAX_PAGE_PX)
+                else {
                     return Ok(None);
                 };
                 page = turned;

@@ -75,11 +75,7 @@ impl Face {
             (low, high - low)
         };
         let ((x, width), (y, height)) = (along(0), along(1));
-        Self {
-            bounds: Bounds { x, y, width, height },
-            score: self.score,
-            landmarks: self.landmarks.map(map),
-        }
+        Self { bounds: Bounds { x, y, width, height }, score: self.score, landmarks: self.landmarks.map(map) }
     }
 }
 

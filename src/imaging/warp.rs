@@ -273,6 +273,16 @@ struct Level<'a> {
 
 /// Averages `size` boxes of `box_px × box_px` pixels from box `first` on; the last ones may be cut off by the border.
 fn average_boxes(source: &Image, box_px: usize, first: [usize; 2], size: [usize; 2]) -> Vec<u8> {
+    // Told apart by size because the compiler unrolls what it knows.
+    match box_px {
+        2 => average_boxes_of::<2>(source, box_px, first, size),
+        _ => average_boxes_of::<0>(source, box_px, first, size),
+    }
+}
+
+/// `KNOWN` is `box_px`, or 0 for any.
+fn average_boxes_of<const KNOWN: usize>(source: &Image, box_px: usize, first: [usize; 2], size: [usize; 2]) -> Vec<u8> {
+    let box_px = if KNOWN == 0 { box_px } else { KNOWN };
     let (width, height) = (source.width as usize, source.height as usize);
     let (start_x, end_x) = (first[0] * box_px, ((first[0] + size[0]) * box_px).min(width));
     let mut averaged = Vec::with_capacity(size[0] * size[1] * 3);

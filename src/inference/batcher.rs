@@ -27,7 +27,23 @@ pub trait BatchRunner: Send {
 
     /// Called once when there has been no work for [`REST_AFTER`]: the time to give back working memory.
     fn rest(&mut self) {}
+
+    /// Asked after a run that failed: true if what the runner stands on is gone, as after the fault of a device, so that no further run can be trusted to it.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
+    /// Makes a lost runner anew.
+    ///
+    /// # Errors
+    /// What went wrong, for the journal; it is asked again later.
+    fn rebuild(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
+
+/// Pause before a lost runner is built once more when it could not be built; doubled from the first to the last.
+const REBUILD_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
 
 /// How long a worker waits for work before its runner rests. Shorter, and resting costs time between requests that follow each other.
 pub const REST_AFTER: Duration = Duration::from_secs(1);
@@ -50,6 +66,7 @@ pub struct BatcherCounters {
     runs: AtomicU64,
     items: AtomicU64,
     run_ns: AtomicU64,
+    lost: AtomicU64,
 }
 
 /// A snapshot of a queue and its counters.
@@ -59,12 +76,16 @@ pub struct BatcherStatus {
     pub runs: u64,
     pub items: u64,
     pub run_time: Duration,
+    /// Runners that were lost and had to be made anew.
+    pub lost: u64,
 }
 
 struct Entry {
     input: Tensor,
     context: Arc<RequestContext>,
     queued_at: Instant,
+    /// A runner was lost with it. It is run once more, alone: if it was the cause, it takes no other with it.
+    is_suspect: bool,
     reply: oneshot::Sender<Result<Outputs, Error>>,
 }
 
@@ -77,7 +98,10 @@ enum Next {
 }
 
 struct Queue {
+    /// Sorted by the age of their requests, the oldest first.
     entries: VecDeque<Entry>,
+    /// Workers with a runner that can be used.
+    able: usize,
     closed: bool,
 }
 
@@ -104,7 +128,7 @@ impl Batcher {
     pub fn start(name: &str, runners: Vec<Box<dyn BatchRunner>>, limits: BatcherLimits) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             limits,
-            queue: Mutex::new(Queue { entries: VecDeque::new(), closed: false }),
+            queue: Mutex::new(Queue { entries: VecDeque::new(), able: 0, closed: false }),
             changed: Condvar::new(),
             counters: BatcherCounters::default(),
         });
@@ -127,6 +151,9 @@ impl Batcher {
                     Next::Batch(batch) => {
                         shared.run(runner.as_mut(), batch);
                         is_rested = false;
+                        if runner.is_lost() {
+                            shared.rebuild(runner.as_mut());
+                        }
                     }
                     Next::Rest => {
                         // As in a run: a panic must not end the worker, since nobody else empties its queue.
@@ -140,6 +167,7 @@ impl Batcher {
             }
         })?;
         workers.push(worker);
+        self.shared.lock().able += 1;
         Ok(())
     }
 
@@ -150,6 +178,7 @@ impl Batcher {
             runs: counters.runs.load(Ordering::Relaxed),
             items: counters.items.load(Ordering::Relaxed),
             run_time: Duration::from_nanos(counters.run_ns.load(Ordering::Relaxed)),
+            lost: counters.lost.load(Ordering::Relaxed),
         }
     }
 }
@@ -161,13 +190,15 @@ impl Model for Batcher {
         let (reply, answer) = oneshot::channel();
         {
             let mut queue = self.shared.lock();
+            if queue.able == 0 {
+                let retry_after = REBUILD_PAUSES[1];
+                return Err(Error::Unavailable { state: "making a model anew that its device has lost", retry_after });
+            }
             if queue.entries.len() >= self.shared.limits.max_queued {
                 drop(queue);
                 return Err(Error::Overloaded { retry_after: self.shared.expected_wait() });
             }
-            // Behind the work of all requests that are as old or older.
-            let at = queue.entries.partition_point(|entry| entry.context.order <= context.order);
-            queue.entries.insert(at, Entry { input, context: Arc::clone(context), queued_at: now, reply });
+            queue.put(Entry { input, context: Arc::clone(context), queued_at: now, is_suspect: false, reply });
         }
         // All, not one: a worker that is filling a batch of another shape must not swallow the only wake-up.
         self.shared.changed.notify_all();
@@ -231,7 +262,7 @@ impl Shared {
         loop {
             queue.take_alike(&mut batch, self.limits.max_batch);
             let now = Instant::now();
-            if batch.len() >= self.limits.max_batch || now >= until || queue.closed {
+            if batch[0].is_suspect || batch.len() >= self.limits.max_batch || now >= until || queue.closed {
                 return batch;
             }
             queue = self.changed.wait_timeout(queue, until - now).unwrap_or_else(PoisonError::into_inner).0;
@@ -240,10 +271,10 @@ impl Shared {
 
     fn run(&self, runner: &mut dyn BatchRunner, batch: Vec<Entry>) {
         let mut inputs = Vec::with_capacity(batch.len());
-        let mut replies = Vec::with_capacity(batch.len());
-        for entry in batch {
-            inputs.push(entry.input);
-            replies.push(entry.reply);
+        let mut askers = Vec::with_capacity(batch.len());
+        for Entry { input, context, queued_at, is_suspect, reply } in batch {
+            inputs.push(input);
+            askers.push((context, queued_at, is_suspect, reply));
         }
         let started = Instant::now();
         // A panic in the runner must end these requests and no others.
@@ -263,20 +294,71 @@ impl Shared {
         // A failed send means that the caller has gone, which is fine.
         match result {
             Ok(outputs) => {
-                for (reply, outputs) in replies.into_iter().zip(outputs) {
+                for ((.., reply), outputs) in askers.into_iter().zip(outputs) {
                     let _ = reply.send(Ok(outputs));
                 }
             }
             Err(detail) => {
-                for reply in replies {
-                    let _ = reply.send(Err(Error::internal(detail.clone())));
+                let is_lost = runner.is_lost();
+                let mut queue = self.lock();
+                for (input, (context, queued_at, is_suspect, reply)) in inputs.into_iter().zip(askers) {
+                    if is_lost && !is_suspect {
+                        queue.put(Entry { input, context, queued_at, is_suspect: true, reply });
+                    } else {
+                        let _ = reply.send(Err(Error::internal(detail.clone())));
+                    }
+                }
+                drop(queue);
+                if is_lost {
+                    tracing::error!(reason = detail, "a model's device failed: its session is made anew");
+                    self.changed.notify_all();
                 }
             }
+        }
+    }
+
+    /// Tries until the runner is there again, or the queue is closed. Meanwhile the other workers do the work; without any, requests are refused.
+    fn rebuild(&self, runner: &mut dyn BatchRunner) {
+        self.counters.lost.fetch_add(1, Ordering::Relaxed);
+        self.lock().able -= 1;
+        let [mut pause, longest] = REBUILD_PAUSES;
+        loop {
+            let rebuilt =
+                catch_unwind(AssertUnwindSafe(|| runner.rebuild())).unwrap_or_else(|_| Err("it panicked".into()));
+            let mut queue = self.lock();
+            let Err(reason) = rebuilt else {
+                queue.able += 1;
+                return;
+            };
+            tracing::error!(reason, pause_ms = pause.as_millis() as u64, "a lost session cannot be made anew yet");
+            // With no worker left, nobody else answers those who wait.
+            if queue.able == 0 {
+                let unavailable =
+                    Error::Unavailable { state: "making a model anew that its device has lost", retry_after: longest };
+                for entry in queue.entries.drain(..) {
+                    let _ = entry.reply.send(Err(unavailable.clone()));
+                }
+            }
+            let until = Instant::now() + pause;
+            while !queue.closed && Instant::now() < until {
+                let left = until.saturating_duration_since(Instant::now());
+                queue = self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            if queue.closed {
+                return;
+            }
+            pause = (pause * 2).min(longest);
         }
     }
 }
 
 impl Queue {
+    /// Behind the work of all requests that are as old or older.
+    fn put(&mut self, entry: Entry) {
+        let at = self.entries.partition_point(|other| other.context.order <= entry.context.order);
+        self.entries.insert(at, entry);
+    }
+
     /// The oldest entry that somebody still waits for; the dead ones before it are answered and dropped.
     fn pop_live(&mut self) -> Option<Entry> {
         while let Some(entry) = self.entries.pop_front() {
@@ -290,8 +372,8 @@ impl Queue {
     /// Moves the oldest entries of the batch's shape into the batch.
     fn take_alike(&mut self, batch: &mut Vec<Entry>, max_batch: usize) {
         let mut index = 0;
-        while batch.len() < max_batch && index < self.entries.len() {
-            if self.entries[index].input.shape == batch[0].input.shape {
+        while !batch[0].is_suspect && batch.len() < max_batch && index < self.entries.len() {
+            if !self.entries[index].is_suspect && self.entries[index].input.shape == batch[0].input.shape {
                 batch.extend(self.entries.remove(index).and_then(live));
             } else {
                 index += 1;
@@ -493,6 +575,90 @@ mod tests {
         let failed = rig.ask(-1.0, 1, Arc::default()).join().unwrap();
         assert!(matches!(failed, Err(Error::Internal { .. })));
         assert_eq!(first(rig.ask(1.0, 1, Arc::default())), 1.0);
+    }
+
+    /// A device that fails for good with a negative input, until it is made anew, which fails `refusals` times.
+    struct Fragile {
+        lost: bool,
+        refusals: usize,
+        batches: mpsc::Sender<Vec<f32>>,
+        leave: mpsc::Receiver<()>,
+    }
+
+    impl BatchRunner for Fragile {
+        fn run_batch(&mut self, inputs: &[Tensor]) -> Result<Vec<Outputs>, String> {
+            self.batches.send(inputs.iter().map(|input| input.data[0]).collect()).unwrap();
+            self.leave.recv().unwrap();
+            assert!(!self.lost, "nothing is run on a device that is lost");
+            self.lost = inputs.iter().any(|input| input.data[0] < 0.0);
+            if self.lost {
+                Err("device fault".into())
+            } else {
+                Ok(inputs.iter().map(|input| vec![("out".into(), input.clone())]).collect())
+            }
+        }
+
+        fn is_lost(&self) -> bool {
+            self.lost
+        }
+
+        fn rebuild(&mut self) -> Result<(), String> {
+            if self.refusals > 0 {
+                self.refusals -= 1;
+                return Err("not yet".into());
+            }
+            self.lost = false;
+            Ok(())
+        }
+    }
+
+    fn fragile(refusals: usize) -> Rig {
+        let (batches_in, batches) = mpsc::channel();
+        let (leave, leave_out) = mpsc::channel();
+        let runner = Fragile { lost: false, refusals, batches: batches_in, leave: leave_out };
+        let limits = BatcherLimits { max_batch: 4, max_delay: Duration::ZERO, max_queued: 16 };
+        Rig { batcher: Arc::new(Batcher::start("test", vec![Box::new(runner)], limits).unwrap()), batches, leave }
+    }
+
+    #[test]
+    fn a_device_fault_costs_its_cause_alone_an_answer() {
+        let rig = fragile(0);
+        let busy = rig.occupy();
+        let asked = [1.0, -2.0, 3.0].map(|value| rig.ask(value, 1, Arc::default()));
+        for _ in 0..5 {
+            rig.leave.send(()).unwrap();
+        }
+        first(busy);
+        // All together, and after the fault each alone.
+        let batches: Vec<Vec<f32>> = rig.batches.iter().take(4).collect();
+        assert_eq!(batches, [vec![1.0, -2.0, 3.0], vec![1.0], vec![-2.0], vec![3.0]]);
+        let [one, cause, three] = asked;
+        assert!(matches!(cause.join().unwrap(), Err(Error::Internal { .. })));
+        assert_eq!([first(one), first(three)], [1.0, 3.0]);
+        // The next request meets a whole device.
+        rig.leave.send(()).unwrap();
+        assert_eq!(first(rig.ask(4.0, 1, Arc::default())), 4.0);
+        assert_eq!(rig.batcher.status().lost, 2);
+    }
+
+    #[test]
+    fn while_the_only_device_is_lost_requests_are_refused_and_not_kept() {
+        let rig = fragile(2);
+        rig.leave.send(()).unwrap();
+        // Its second try finds no device.
+        let cause = rig.ask(-1.0, 1, Arc::default()).join().unwrap();
+        assert!(matches!(cause, Err(Error::Unavailable { .. })), "{cause:?}");
+        let refused = rig.batcher.run(Tensor { shape: vec![1], data: vec![1.0] }, &Arc::default());
+        assert!(matches!(refused, Err(Error::Unavailable { .. })));
+        let until = Instant::now() + Duration::from_secs(20);
+        rig.leave.send(()).unwrap();
+        loop {
+            match rig.batcher.run(Tensor { shape: vec![1], data: vec![1.0] }, &Arc::default()) {
+                Ok(outputs) => break assert_eq!(outputs[0].1.data, [1.0]),
+                Err(_) => assert!(Instant::now() < until, "the device never came back"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]

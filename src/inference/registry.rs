@@ -5,7 +5,7 @@
 //! and how batches form (`batcher`).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::batcher::{BatchRunner, Batcher, BatcherLimits, BatcherStatus};
 use super::provider::{Device, Provider};
-use super::session::{LoadError, ModelSource, OnnxRunner, Runtime};
+use super::session::{LoadError, ModelSource, OnnxRunner, Recipe, Runtime};
 use super::{Model, Tensor};
 use crate::error::exit;
 use crate::models::manifest::{Layout, Manifest, ModelEntry, Role};
@@ -72,6 +72,7 @@ pub struct LoadedModel {
     pub sessions: usize,
     pub threads: usize,
     pub max_batch: usize,
+    maker: Arc<SessionMaker>,
     batcher: Batcher,
 }
 
@@ -120,6 +121,7 @@ pub struct Registry {
     runtime: Runtime,
     device: Device,
     provider: Provider,
+    fallback: Option<String>,
 }
 
 impl Registry {
@@ -140,19 +142,36 @@ impl Registry {
             read_verified(&library, build.sha256())?;
         }
         let runtime = Runtime::load(&library, &manifest.runtime().version)?;
-        let provider = runtime.choose_provider(settings.device)?;
-        if provider == Provider::Cpu && settings.device == Device::Preferred {
-            tracing::warn!("no usable GPU: models run on the CPU");
+        let entries: Vec<&ModelEntry> = manifest.models().iter().filter(|entry| roles.contains(&entry.role)).collect();
+        let maker = |entry: &ModelEntry, provider| SessionMaker {
+            entry: entry.clone(),
+            path: entry.path_in(pack_dir),
+            cache_dir: cache_dir.map(Path::to_owned),
+            runtime: runtime.clone(),
+            provider,
+            threads: settings.threads(),
+        };
+        let (mut provider, mut fallback) = runtime.choose_provider(settings.device)?;
+        // That a library knows a device does not mean that there is one: the smallest model tells.
+        if provider != Provider::Cpu
+            && let Some(smallest) = entries.iter().min_by_key(|entry| entry.bytes)
+            && let Err(error) = Arc::new(maker(smallest, provider)).make(1)
+        {
+            if settings.device == Device::Required {
+                return Err(LoadError::NoGpu { reason: error.to_string() }.into());
+            }
+            (provider, fallback) = (Provider::Cpu, Some(error.to_string()));
+        }
+        if let Some(reason) = &fallback {
+            tracing::warn!(reason, "no usable GPU: models run on the CPU");
         }
         // Loading is hashing and graph building, both single-threaded, so one thread for each model fills the cores.
         let loaded = std::thread::scope(|scope| {
-            let threads: Vec<_> = manifest
-                .models()
+            let threads: Vec<_> = entries
                 .iter()
-                .filter(|entry| roles.contains(&entry.role))
                 .map(|entry| {
-                    let runtime = &runtime;
-                    scope.spawn(move || load_model(entry, pack_dir, cache_dir, settings, runtime, provider))
+                    let maker = maker(entry, provider);
+                    scope.spawn(move || load_model(maker, settings))
                 })
                 .collect();
             threads
@@ -163,17 +182,20 @@ impl Registry {
         let models: BTreeMap<_, _> = loaded.into_iter().map(|model| (model.entry.role, Arc::new(model))).collect();
         let ending = Arc::new(AtomicBool::new(false));
         let further = {
-            let (models, ending, runtime) = (models.clone(), Arc::clone(&ending), runtime.clone());
-            let (pack_dir, cache_dir) = (pack_dir.to_owned(), cache_dir.map(Path::to_owned));
+            let (models, ending) = (models.clone(), Arc::clone(&ending));
             std::thread::Builder::new().name("sessions".into()).spawn(move || {
-                for model in models.values().take_while(|_| !ending.load(Ordering::Relaxed)) {
-                    if let Err(error) = add_sessions(model, &pack_dir, cache_dir.as_deref(), &runtime) {
+                for model in models.values().filter(|model| model.sessions > 1) {
+                    if ending.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    if let Err(error) = add_sessions(model) {
                         tracing::error!(model = model.entry.name, reason = error.to_string(), "no further sessions");
                     }
                 }
             })?
         };
-        Ok(Self { models, further: Some(further), ending, runtime, device: settings.device, provider })
+        let device = settings.device;
+        Ok(Self { models, further: Some(further), ending, runtime, device, provider, fallback })
     }
 
     /// The model of a role, if the manifest has one.
@@ -195,6 +217,11 @@ impl Registry {
         self.device
     }
 
+    /// Why the processor is in use although a GPU was asked for.
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+
     /// What is in use.
     pub fn provider(&self) -> Provider {
         self.provider
@@ -211,20 +238,47 @@ impl Drop for Registry {
     }
 }
 
-fn load_model(
-    entry: &ModelEntry,
-    pack_dir: &Path,
-    cache_dir: Option<&Path>,
-    settings: &InferenceSettings,
-    runtime: &Runtime,
+/// All that is needed to make sessions of a model, at the start and after the fault of a device.
+struct SessionMaker {
+    entry: ModelEntry,
+    path: PathBuf,
+    cache_dir: Option<PathBuf>,
+    runtime: Runtime,
     provider: Provider,
-) -> Result<LoadedModel, RegistryError> {
+    threads: usize,
+}
+
+impl SessionMaker {
+    /// Makes `count` sessions and warms them up.
+    fn make(self: &Arc<Self>, count: usize) -> Result<Vec<OnnxRunner>, RegistryError> {
+        let bytes = read_verified(&self.path, &self.entry.sha256)?;
+        let source = ModelSource {
+            name: &self.entry.name,
+            bytes: &bytes,
+            sha256: &self.entry.sha256,
+            provider: self.provider,
+            threads: self.threads,
+            cache_dir: self.cache_dir.as_deref(),
+        };
+        let maker = Arc::clone(self);
+        let recipe: Recipe = Arc::new(move || {
+            let made = maker.make(1).map_err(|error| error.to_string())?;
+            made.into_iter().next().ok_or_else(|| "no session was made".into())
+        });
+        let warm = |mut runner: OnnxRunner| {
+            warm_up(&self.entry, &mut runner)?;
+            Ok(runner.rebuilt_by(Arc::clone(&recipe)))
+        };
+        OnnxRunner::load(&self.runtime, &source, count)?.into_iter().map(warm).collect()
+    }
+}
+
+fn load_model(maker: SessionMaker, settings: &InferenceSettings) -> Result<LoadedModel, RegistryError> {
     let started = std::time::Instant::now();
-    let bytes = read_verified(&entry.path_in(pack_dir), &entry.sha256)?;
-    let (sessions, threads) = (settings.sessions(), settings.threads());
-    let max_batch = settings.max_batch(entry, provider);
-    let source = ModelSource { name: &entry.name, bytes: &bytes, sha256: &entry.sha256, provider, threads, cache_dir };
-    let runners = warm_sessions(entry, runtime, &source, 1)?;
+    let (provider, threads) = (maker.provider, maker.threads);
+    let (entry, maker) = (maker.entry.clone(), Arc::new(maker));
+    let (sessions, max_batch) = (settings.sessions(), settings.max_batch(&entry, provider));
+    let runners = maker.make(1)?.into_iter().map(|runner| Box::new(runner) as Box<dyn BatchRunner>).collect();
     let limits = BatcherLimits { max_batch, max_delay: settings.max_batch_delay, max_queued: settings.queue_per_model };
     let batcher = Batcher::start(&entry.name, runners, limits)?;
     tracing::info!(
@@ -236,40 +290,15 @@ fn load_model(
         ms = started.elapsed().as_millis() as u64,
         "model is ready"
     );
-    Ok(LoadedModel { entry: entry.clone(), provider, sessions, threads, max_batch, batcher })
+    Ok(LoadedModel { entry, provider, sessions, threads, max_batch, maker, batcher })
 }
 
 /// Makes the sessions of a model beyond its first.
-fn add_sessions(
-    model: &LoadedModel,
-    pack_dir: &Path,
-    cache_dir: Option<&Path>,
-    runtime: &Runtime,
-) -> Result<(), RegistryError> {
-    let LoadedModel { entry, provider, sessions, threads, .. } = model;
-    if *sessions == 1 {
-        return Ok(());
-    }
-    let bytes = read_verified(&entry.path_in(pack_dir), &entry.sha256)?;
-    let (name, sha256) = (entry.name.as_str(), entry.sha256.as_str());
-    let source = ModelSource { name, bytes: &bytes, sha256, provider: *provider, threads: *threads, cache_dir };
-    for runner in warm_sessions(entry, runtime, &source, sessions - 1)? {
-        model.batcher.add(runner)?;
+fn add_sessions(model: &LoadedModel) -> Result<(), RegistryError> {
+    for runner in model.maker.make(model.sessions - 1)? {
+        model.batcher.add(Box::new(runner))?;
     }
     Ok(())
-}
-
-fn warm_sessions(
-    entry: &ModelEntry,
-    runtime: &Runtime,
-    source: &ModelSource<'_>,
-    count: usize,
-) -> Result<Vec<Box<dyn BatchRunner>>, RegistryError> {
-    let warm = |mut runner: OnnxRunner| {
-        warm_up(entry, &mut runner)?;
-        Ok(Box::new(runner) as Box<dyn BatchRunner>)
-    };
-    OnnxRunner::load(runtime, source, count)?.into_iter().map(warm).collect()
 }
 
 /// One run on grey, so that the first caller does not pay for first-use allocations, and that a graph whose inputs or

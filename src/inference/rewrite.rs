@@ -206,7 +206,8 @@ mod tests {
                     of(0).iter().zip(constant(&node.input[1])).map(|(x, a)| if *x < 0.0 { a * x } else { *x }).collect()
                 }
                 "Clip" => {
-                    let bound = |at: usize| node.input.get(at).filter(|name| !name.is_empty()).map(|name| constant(name)[0]);
+                    let bound =
+                        |at: usize| node.input.get(at).filter(|name| !name.is_empty()).map(|name| constant(name)[0]);
                     let (low, high) = (bound(1).unwrap_or(f32::MIN), bound(2).unwrap_or(f32::MAX));
                     of(0).iter().map(|x| x.max(low).min(high)).collect()
                 }

@@ -85,18 +85,17 @@ impl Runtime {
         &self.version
     }
 
-    /// Turns the operator's wish into a provider.
+    /// Turns the operator's wish into a provider, with the reason if it is less than the wish.
     ///
     /// # Errors
     /// [`LoadError::NoGpu`] if a GPU is required and the library has no support for one.
-    pub fn choose_provider(&self, device: Device) -> Result<Provider, LoadError> {
-        let cuda = ep::CUDA::is_available().unwrap_or(false);
-        match device {
-            Device::Cpu => Ok(Provider::Cpu),
-            Device::Preferred if cuda => Ok(Provider::Cuda),
-            Device::Preferred => Ok(Provider::Cpu),
-            Device::Required if cuda => Ok(Provider::Cuda),
-            Device::Required => Err(LoadError::NoGpu { reason: "this library was built without CUDA".into() }),
+    pub fn choose_provider(&self, device: Device) -> Result<(Provider, Option<String>), LoadError> {
+        let reason = || "this library was built without CUDA".to_owned();
+        match (device, ep::CUDA::is_available().unwrap_or(false)) {
+            (Device::Cpu, _) => Ok((Provider::Cpu, None)),
+            (Device::Preferred | Device::Required, true) => Ok((Provider::Cuda, None)),
+            (Device::Preferred, false) => Ok((Provider::Cpu, Some(reason()))),
+            (Device::Required, false) => Err(LoadError::NoGpu { reason: reason() }),
         }
     }
 }
@@ -159,7 +158,13 @@ pub struct OnnxRunner {
     /// Something larger was run since memory was last given back.
     holds_more: bool,
     provider: Provider,
+    /// A run on a device failed, after which none of this session can be trusted.
+    is_lost: bool,
+    recipe: Option<Recipe>,
 }
+
+/// Makes a session once more.
+pub type Recipe = Arc<dyn Fn() -> Result<OnnxRunner, String> + Send + Sync>;
 
 impl OnnxRunner {
     /// Makes `count` sessions of one model, the first of which leaves its optimised graph in the cache.
@@ -222,7 +227,15 @@ impl OnnxRunner {
             smallest: None,
             holds_more: false,
             provider: source.provider,
+            is_lost: false,
+            recipe: None,
         })
+    }
+
+    /// Says how to make the session anew when its device has failed.
+    #[must_use]
+    pub fn rebuilt_by(self, recipe: Recipe) -> Self {
+        Self { recipe: Some(recipe), ..self }
     }
 }
 
@@ -271,8 +284,10 @@ impl BatchRunner for OnnxRunner {
         let shrinks = data.len() > KEPT_INPUT_VALUES;
         self.holds_more = !shrinks && (self.holds_more || !is_smallest);
         let run_options = if shrinks { &self.shrinking_run_options } else { &self.run_options };
-        let outputs =
-            self.session.run_with_options(ort::inputs![input], run_options).map_err(|error| error.to_string())?;
+        let outputs = self.session.run_with_options(ort::inputs![input], run_options);
+        // On the processor a run fails for what it was given, and the next is none the worse.
+        self.is_lost = outputs.is_err() && self.provider != Provider::Cpu;
+        let outputs = outputs.map_err(|error| error.to_string())?;
         let mut results: Vec<Outputs> = inputs.iter().map(|_| Vec::with_capacity(self.output_names.len())).collect();
         for name in &self.output_names {
             let (shape, data) = outputs[name.as_ref()]
@@ -288,6 +303,16 @@ impl BatchRunner for OnnxRunner {
             }
         }
         Ok(results)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.is_lost && self.recipe.is_some()
+    }
+
+    fn rebuild(&mut self) -> Result<(), String> {
+        let Some(recipe) = self.recipe.clone() else { return Ok(()) };
+        *self = recipe()?.rebuilt_by(recipe);
+        Ok(())
     }
 
     /// A run on the smallest input, after which ONNX Runtime gives back what only larger ones needed: there is no other way to ask

@@ -397,7 +397,8 @@ mod tests {
         let few: Vec<_> = (0..3).map(|_| enter(&door, B)).collect();
         settle().await;
         let mut order = Vec::new();
-        let mut waiting: Vec<_> = few.into_iter().map(|one| (B, one)).chain(many.into_iter().map(|one| (A, one))).collect();
+        let mut waiting: Vec<_> =
+            few.into_iter().map(|one| (B, one)).chain(many.into_iter().map(|one| (A, one))).collect();
         for _ in 0..6 {
             drop(place);
             settle().await;

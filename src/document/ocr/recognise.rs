@@ -22,6 +22,10 @@ const WIDTH_MULTIPLE_PX: usize = 32;
 /// stays the same (ARCHITECTURE.md).
 const MIN_WIDTH_PX: usize = 64;
 
+/// Lines are squeezed to this share of their length, since a run costs in proportion to it. Of 616 lines of receipts (SROIE) 93.7 % were read exactly with 1, 93.8 % with 0.85, 93.2 % with
+/// 0.75, 92.2 % with 0.66, 90.4 % with 0.55; characters wrong 0.86, 0.83, 0.91, 0.98 and 1.39 %.
+const SQUEEZE: f64 = 0.8;
+
 /// Widest content. A line that is longer for its height (more than 66 times) is squeezed, which no real text needs; raised, a
 /// hostile quadrilateral costs more.
 const MAX_CONTENT_PX: usize = 3200;
@@ -122,7 +126,7 @@ fn prepared(image: &Image, quad: &Quad, port: &ModelPort) -> Option<(Tensor, usi
     let height = port.input.size[1] as usize;
     let [along, across] = quad_size(quad);
     // The cast turns what is not a number into 0, and what is too large into the bound.
-    let content = ((along / across * height as f64).round() as usize).clamp(height / 4, MAX_CONTENT_PX);
+    let content = ((along / across * height as f64 * SQUEEZE).round() as usize).clamp(height / 4, MAX_CONTENT_PX);
     let map = Perspective::from_rectangle([content as f64, height as f64], quad)?;
     if image.width == 0 || image.height == 0 {
         return None;
@@ -165,22 +169,22 @@ mod tests {
 
     #[test]
     fn equal_neighbours_count_once_and_blanks_divide() {
-        // 250 × 24 becomes 500 × 48, on the next multiple of 64.
+        // 250 × 24 becomes 500 × 48, squeezed to 400 and padded to the next multiple of 32.
         let frames = [('_', 0.9), ('l', 0.5), ('l', 0.7), ('_', 0.8), ('l', 0.9), ('é', 0.6), ('😀', 1.0), ('_', 0.9)];
-        let reader = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 512], text_outputs(&frames)));
+        let reader = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 416], text_outputs(&frames)));
         let line = reader.read(&picture(), &LINE, &Arc::default()).unwrap();
         assert_eq!(line.text, "llé😀");
         let probabilities: Vec<f32> = line.characters.iter().map(|character| character.probability as f32).collect();
         assert_eq!(probabilities, [0.7, 0.9, 0.6, 1.0]);
         assert!((line.confidence - 0.8).abs() < 1e-6);
-        // Frames of 64 pixels of an input whose content is 500.
-        assert_eq!(line.characters[0].along, [0.128, 0.384]);
-        assert_eq!(line.characters[3].along, [0.768, 0.896], "the padding holds no place of the line");
+        // Frames of 52 pixels of an input whose content is 400.
+        assert_eq!(line.characters[0].along, [0.13, 0.39]);
+        assert_eq!(line.characters[3].along, [0.78, 0.91], "the padding holds no place of the line");
     }
 
     #[test]
     fn a_line_without_characters_is_no_error() {
-        let reader = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 512], text_outputs(&[('_', 1.0); 8])));
+        let reader = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 416], text_outputs(&[('_', 1.0); 8])));
         assert_eq!(reader.read(&picture(), &LINE, &Arc::default()).unwrap(), Line::default());
         let hopeless = [[[5.0, 5.0]; 4], [[f64::NAN; 2]; 4], [[0.0, 0.0], [9.0, 9.0], [9.0, 0.0], [0.0, 9.0]]];
         for quad in hopeless {
@@ -190,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_width_of_the_input_follows_the_line_within_bounds() {
-        let cases = [(24.0, 24.0, 64), (300.0, 24.0, 608), (1e7, 10.0, 3200), (3.0, 1e6, 64)];
+        let cases = [(24.0, 24.0, 64), (300.0, 24.0, 480), (1e7, 10.0, 3200), (3.0, 1e6, 64)];
         for (along, across, width) in cases {
             let quad = [[0.0, 0.0], [along, 0.0], [along, across], [0.0, across]];
             let reader = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, width], text_outputs(&[('a', 1.0)])));
@@ -206,13 +210,13 @@ mod tests {
                 pixel.copy_from_slice(if at / 60 < 135 { &[255, 0, 0] } else { &[0, 0, 255] });
             }
         });
-        let port = port(Role::TextRecogniser, [3, 48, 512], Vec::new());
+        let port = port(Role::TextRecogniser, [3, 48, 416], Vec::new());
         let quad = [[34.0, 10.0], [34.0, 260.0], [10.0, 260.0], [10.0, 10.0]];
         let (input, content) = prepared(&picture, &quad, &port).unwrap();
-        assert_eq!((content, input.shape.as_slice()), (500, [3, 48, 512].as_slice()));
-        let at = |channel: usize, x: usize| input.data[(channel * 48 + 20) * 512 + x];
+        assert_eq!((content, input.shape.as_slice()), (400, [3, 48, 416].as_slice()));
+        let at = |channel: usize, x: usize| input.data[(channel * 48 + 20) * 416 + x];
         // Blue comes first.
-        for (x, expected) in [(10, [-1.0, -1.0, 1.0]), (490, [1.0, -1.0, -1.0]), (501, [0.0; 3]), (511, [0.0; 3])] {
+        for (x, expected) in [(10, [-1.0, -1.0, 1.0]), (390, [1.0, -1.0, -1.0]), (401, [0.0; 3]), (415, [0.0; 3])] {
             for (channel, expected) in expected.into_iter().enumerate() {
                 assert!((at(channel, x) - expected).abs() < 1e-4, "{x} {channel}: {}", at(channel, x));
             }
@@ -222,7 +226,7 @@ mod tests {
     #[test]
     fn outputs_of_another_make_are_our_fault() {
         let refused = |outputs: Outputs| {
-            let text = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 512], outputs));
+            let text = TextRecogniser::new(port(Role::TextRecogniser, [3, 48, 416], outputs));
             matches!(text.read(&picture(), &LINE, &Arc::default()), Err(Error::Internal { .. }))
         };
         assert!(refused(Vec::new()));
