@@ -109,10 +109,11 @@ fn start(args: Args) -> anyhow::Result<()> {
             engine.admission.drain();
         }
     });
-    runtime.spawn(give_back_memory(engine));
+    runtime.spawn(give_back_memory(Arc::clone(&engine)));
     let result = runtime.block_on(serve(&config, reservation, services, draining));
     // Work that did not finish within the drain is not waited for.
     runtime.shutdown_background();
+    engine.registry.end_loading();
     Ok(result?)
 }
 

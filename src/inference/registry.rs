@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ impl RegistryError {
 pub struct Registry {
     models: BTreeMap<Role, Arc<LoadedModel>>,
     /// Makes the sessions beyond the first of each model.
-    further: Option<JoinHandle<()>>,
+    further: Mutex<Option<JoinHandle<()>>>,
     ending: Arc<AtomicBool>,
     runtime: Runtime,
     device: Device,
@@ -195,7 +195,16 @@ impl Registry {
             })?
         };
         let device = settings.device;
-        Ok(Self { models, further: Some(further), ending, runtime, device, provider, fallback })
+        Ok(Self { models, further: Mutex::new(Some(further)), ending, runtime, device, provider, fallback })
+    }
+
+    /// Waits for the session that is being made at the moment, and makes no more: to be called before the process ends, since the library's own memory must not go
+    /// while a session is made from it.
+    pub fn end_loading(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        let further = self.further.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // It catches nothing, but whatever it panicked with stands in the journal.
+        further.map(JoinHandle::join);
     }
 
     /// The model of a role, if the manifest has one.
@@ -230,11 +239,7 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        self.ending.store(true, Ordering::Relaxed);
-        // A session that is being made must be whole before the library's own memory goes.
-        if let Some(further) = self.further.take() {
-            let _ = further.join();
-        }
+        self.end_loading();
     }
 }
 
