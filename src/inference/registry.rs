@@ -157,10 +157,12 @@ impl Registry {
             && let Some(smallest) = entries.iter().min_by_key(|entry| entry.bytes)
             && let Err(error) = Arc::new(maker(smallest, provider)).make(1)
         {
-            if settings.device == Device::Required {
-                return Err(LoadError::NoGpu { reason: error.to_string() }.into());
+            match (error, settings.device) {
+                // A file that is missing or altered is no matter of the device.
+                (error @ RegistryError::Pack(_), _) => return Err(error),
+                (error, Device::Required) => return Err(LoadError::NoGpu { reason: error.to_string() }.into()),
+                (error, _) => (provider, fallback) = (Provider::Cpu, Some(error.to_string())),
             }
-            (provider, fallback) = (Provider::Cpu, Some(error.to_string()));
         }
         if let Some(reason) = &fallback {
             tracing::warn!(reason, "no usable GPU: models run on the CPU");
