@@ -9,8 +9,12 @@
 
 use super::Image;
 
-/// Largest side of a box whose sum of 8-bit values fits into 32 bits (4096² · 255 < 2³²).
-const MAX_BOX_PX: usize = 4096;
+/// Largest side of a box, whose columns then have sums of 16 bits (256 · 255 < 2¹⁶). Reductions by more than 512 skip pixels.
+const MAX_BOX_PX: usize = 256;
+
+/// Added to a number between 0 and 2³², it leaves the nearest whole number in the low bits: a conversion that needs no look at each
+/// number's range, so that the compiler makes one instruction of several.
+const TO_WHOLE: f64 = (1u64 << 52) as f64;
 
 /// An affine map: `x' = m[0][0]·x + m[0][1]·y + m[0][2]`, `y' = m[1][0]·x + m[1][1]·y + m[1][2]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,6 +27,7 @@ impl Affine {
     pub const IDENTITY: Self = Self { m: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]] };
 
     /// Where a point goes.
+    #[inline(always)]
     pub fn apply(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         let [a, b] = &self.m;
         [a[0] * x + a[1] * y + a[2], b[0] * x + b[1] * y + b[2]]
@@ -88,6 +93,7 @@ impl Perspective {
     }
 
     /// Where a point goes; not a number or infinite for points on the horizon.
+    #[inline(always)]
     pub fn apply(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         let [u, v, w] = self.m.map(|row| row[0] * x + row[1] * y + row[2]);
         [u / w, v / w]
@@ -135,6 +141,7 @@ pub trait CropMap: Sized {
 }
 
 impl CropMap for Affine {
+    #[inline(always)]
     fn locate(&self, point: [f64; 2]) -> [f64; 2] {
         self.apply(point)
     }
@@ -149,6 +156,7 @@ impl CropMap for Affine {
 }
 
 impl CropMap for Perspective {
+    #[inline(always)]
     fn locate(&self, point: [f64; 2]) -> [f64; 2] {
         self.apply(point)
     }
@@ -273,57 +281,97 @@ struct Level<'a> {
 
 /// Averages `size` boxes of `box_px × box_px` pixels from box `first` on; the last ones may be cut off by the border.
 fn average_boxes(source: &Image, box_px: usize, first: [usize; 2], size: [usize; 2]) -> Vec<u8> {
+    let mut averaged = vec![0; size[0] * size[1] * 3];
     // Told apart by size because the compiler unrolls what it knows.
     match box_px {
-        2 => average_boxes_of::<2>(source, box_px, first, size),
-        _ => average_boxes_of::<0>(source, box_px, first, size),
-    }
-}
-
-/// `KNOWN` is `box_px`, or 0 for any.
-fn average_boxes_of<const KNOWN: usize>(source: &Image, box_px: usize, first: [usize; 2], size: [usize; 2]) -> Vec<u8> {
-    let box_px = if KNOWN == 0 { box_px } else { KNOWN };
-    let (width, height) = (source.width as usize, source.height as usize);
-    let (start_x, end_x) = (first[0] * box_px, ((first[0] + size[0]) * box_px).min(width));
-    let mut averaged = Vec::with_capacity(size[0] * size[1] * 3);
-    let mut sums = vec![[0u32; 3]; size[0]];
-    for box_y in first[1]..first[1] + size[1] {
-        let (start_y, end_y) = (box_y * box_px, ((box_y + 1) * box_px).min(height));
-        sums.fill([0; 3]);
-        for y in start_y..end_y {
-            let row = &source.rgb[(y * width + start_x) * 3..(y * width + end_x) * 3];
-            for (sum, pixels) in sums.iter_mut().zip(row.chunks(box_px * 3)) {
-                for pixel in pixels.chunks_exact(3) {
-                    sum[0] += u32::from(pixel[0]);
-                    sum[1] += u32::from(pixel[1]);
-                    sum[2] += u32::from(pixel[2]);
-                }
-            }
-        }
-        for (index, sum) in sums.iter().enumerate() {
-            let columns = (end_x - start_x - index * box_px).min(box_px);
-            let count = (columns * (end_y - start_y)) as u64;
-            averaged.extend(sum.map(|sum| ((u64::from(sum) + count / 2) / count) as u8));
-        }
+        2 => write_boxes::<2>(source, box_px, first, &mut averaged, size[0]),
+        3 => write_boxes::<3>(source, box_px, first, &mut averaged, size[0]),
+        4 => write_boxes::<4>(source, box_px, first, &mut averaged, size[0]),
+        _ => write_boxes::<0>(source, box_px, first, &mut averaged, size[0]),
     }
     averaged
 }
 
+/// Writes rows of `width` averages. `KNOWN` is `box_px`, or 0 for any. With the wider registers of AVX2 it takes half the time and gives the same.
+fn write_boxes<const KNOWN: usize>(source: &Image, box_px: usize, first: [usize; 2], out: &mut [u8], width: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if has_wide_registers() {
+        #[target_feature(enable = "avx2,bmi2")]
+        fn wide<const KNOWN: usize>(source: &Image, box_px: usize, first: [usize; 2], out: &mut [u8], width: usize) {
+            write_boxes_anywhere::<KNOWN>(source, box_px, first, out, width);
+        }
+        // SAFETY: this processor has what the function was compiled for.
+        return unsafe { wide::<KNOWN>(source, box_px, first, out, width) };
+    }
+    write_boxes_anywhere::<KNOWN>(source, box_px, first, out, width);
+}
+
+#[inline(always)]
+fn write_boxes_anywhere<const KNOWN: usize>(
+    source: &Image,
+    box_px: usize,
+    first: [usize; 2],
+    out: &mut [u8],
+    width: usize,
+) {
+    let box_px = if KNOWN == 0 { box_px } else { KNOWN };
+    let (source_width, source_height) = (source.width as usize, source.height as usize);
+    let (start_x, end_x) = (first[0] * box_px, ((first[0] + width) * box_px).min(source_width));
+    let seen_px = end_x - start_x;
+    let mut column_sums = vec![0u16; seen_px * 3];
+    let mut box_sums = vec![0i32; width * 3];
+    for (box_y, out) in (first[1]..).zip(out.chunks_exact_mut(width * 3)) {
+        let (start_y, end_y) = (box_y * box_px, ((box_y + 1) * box_px).min(source_height));
+        column_sums.fill(0);
+        for y in start_y..end_y {
+            let row = &source.rgb[(y * source_width + start_x) * 3..(y * source_width + end_x) * 3];
+            for (sum, value) in column_sums.iter_mut().zip(row) {
+                *sum += u16::from(*value);
+            }
+        }
+        for (sum, columns) in box_sums.chunks_exact_mut(3).zip(column_sums.chunks(box_px * 3)) {
+            sum.fill(0);
+            for column in columns.chunks_exact(3) {
+                for (sum, value) in sum.iter_mut().zip(column) {
+                    *sum += i32::from(*value);
+                }
+            }
+        }
+        // The last box may have fewer columns.
+        let (whole, rows) = (seen_px / box_px * 3, end_y - start_y);
+        write_means(&mut out[..whole], &box_sums[..whole], box_px * rows);
+        write_means(&mut out[whole..], &box_sums[whole..], seen_px % box_px * rows);
+    }
+}
+
+/// Writes `sums / count`, halves rounded up. There are no sums where `count` is 0.
+#[inline(always)]
+fn write_means(means: &mut [u8], sums: &[i32], count: usize) {
+    // A quarter in the numerator keeps the quotient away from whole numbers, so that its error of 2⁻⁵³ cannot reach the next one.
+    let (half, inverse) = ((count / 2) as f64 + 0.25, 1.0 / count as f64);
+    for (mean, sum) in means.iter_mut().zip(sums) {
+        *mean = ((f64::from(*sum) + half) * inverse - 0.5 + TO_WHOLE).to_bits() as u8;
+    }
+}
+
 /// Writes a crop with rows of `width` pixels. Each is the mean of `N × N` bilinear readings of `level` at `dst_to_level`, spread
-/// evenly over the crop pixel. With the wider registers of AVX2 it takes half the time and gives the same.
+/// evenly over the crop pixel; `N` is 1 or 2. With the wider registers of AVX2 it takes half the time and gives the same.
 fn sample<const N: usize>(level: &Level, dst_to_level: &impl CropMap, width: usize, out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
-    {
+    if has_wide_registers() {
         #[target_feature(enable = "avx2,bmi2")]
-        fn sample_avx2<const N: usize>(level: &Level, dst_to_level: &impl CropMap, width: usize, out: &mut [u8]) {
+        fn wide<const N: usize>(level: &Level, dst_to_level: &impl CropMap, width: usize, out: &mut [u8]) {
             sample_anywhere::<N>(level, dst_to_level, width, out);
         }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi2") {
-            // SAFETY: this processor has what the function was compiled for.
-            return unsafe { sample_avx2::<N>(level, dst_to_level, width, out) };
-        }
+        // SAFETY: this processor has what the function was compiled for.
+        return unsafe { wide::<N>(level, dst_to_level, width, out) };
     }
     sample_anywhere::<N>(level, dst_to_level, width, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_wide_registers() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi2")
 }
 
 #[inline(always)]
@@ -331,37 +379,74 @@ fn sample_anywhere<const N: usize>(level: &Level, dst_to_level: &impl CropMap, w
     // Weights are whole numbers of 1/1024: four sums of 255 · 2²⁰ fit into 32 bits, and the error stays below a quarter of a
     // grey step.
     const BITS: u32 = 10;
-    const ONE: f64 = (1 << BITS) as f64;
-    // Splits a coordinate into the pixel before it, the pixel after it and the weight of the latter.
-    let split = |coordinate: f64, max: f64, first: usize, count: usize| {
-        let clamped = coordinate.clamp(0.0, max);
-        let whole = clamped as usize;
-        let before = whole.saturating_sub(first).min(count - 1);
-        (before, (before + 1).min(count - 1), ((clamped - whole as f64) * ONE + 0.5) as u32)
+    const ONE: u32 = 1 << BITS;
+    // Pixels of a row whose places are computed at once, without a branch, before any of them is read.
+    const RUN: usize = 64;
+
+    /// The part at hand of one axis.
+    struct Axis {
+        first: f64,
+        last: f64,
+        /// The last pixel that has another after it, so that two can always be read.
+        last_before: u32,
+        /// Bytes from a pixel to the next.
+        step: usize,
+    }
+    let axis = |first: usize, count: usize, max: f64, step: usize| Axis {
+        first: first as f64,
+        last: ((first + count - 1) as f64).min(max),
+        last_before: count.saturating_sub(2) as u32,
+        step: if count > 1 { step } else { 0 },
+    };
+    let across = axis(level.left, level.columns, level.max_x, 3);
+    let down = axis(level.top, level.rows, level.max_y, level.columns * 3);
+    // Splits a coordinate into the pixel before it and the weight of the pixel after that. What is not a number counts as the first.
+    let split = |coordinate: f64, axis: &Axis| {
+        let inside = if coordinate > axis.first { coordinate } else { axis.first };
+        let inside = if inside < axis.last { inside } else { axis.last };
+        let fixed = ((inside - axis.first) * f64::from(ONE) + TO_WHOLE).to_bits() as u32;
+        let before = (fixed >> BITS).min(axis.last_before);
+        [before, fixed - (before << BITS)]
     };
     let offset = |index: usize| (index as f64 + 0.5) / N as f64 - 0.5;
-    let readings = (N * N) as u32;
+    // Red in the lower 32 bits and green in the upper ones.
+    let red_green = |pixel: &[u8]| {
+        let both = u64::from(u16::from_le_bytes([pixel[0], pixel[1]]));
+        (both | both << 24) & 0xff_0000_00ff
+    };
     for (y, row) in out.chunks_exact_mut(width.max(1) * 3).enumerate() {
-        for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
-            let mut sums = [0u32; 3];
+        for (run, pixels) in row.chunks_mut(RUN * 3).enumerate() {
+            let mut sums = [(0u64, 0u32); RUN];
             for reading in 0..N * N {
-                let point = [x as f64 + offset(reading % N), y as f64 + offset(reading / N)];
-                let [sx, sy] = dst_to_level.locate(point);
-                let (x0, x1, wx) = split(sx, level.max_x, level.left, level.columns);
-                let (y0, y1, wy) = split(sy, level.max_y, level.top, level.rows);
-                let at = |x: usize, y: usize| (y * level.columns + x) * 3;
-                let corners = [at(x0, y0), at(x1, y0), at(x0, y1), at(x1, y1)];
-                let corners = corners.map(|at| &level.rgb[at..at + 3]);
-                for (channel, sum) in sums.iter_mut().enumerate() {
-                    let [a, b, c, d] = corners.map(|corner| u32::from(corner[channel]));
-                    let top = (a << BITS) + b * wx - a * wx;
-                    let bottom = (c << BITS) + d * wx - c * wx;
-                    *sum += (top << BITS) + bottom * wy - top * wy;
+                let (first_x, y) = ((run * RUN) as f64 + offset(reading % N), y as f64 + offset(reading / N));
+                let (mut columns, mut rows) = ([[0; RUN]; 2], [[0; RUN]; 2]);
+                for i in 0..RUN {
+                    let [x, y] = dst_to_level.locate([first_x + i as f64, y]);
+                    [columns[0][i], columns[1][i]] = split(x, &across);
+                    [rows[0][i], rows[1][i]] = split(y, &down);
+                }
+                for (i, (red_green_sum, blue_sum)) in sums.iter_mut().enumerate().take(pixels.len() / 3) {
+                    let at = rows[0][i] as usize * level.columns * 3 + columns[0][i] as usize * 3;
+                    let upper = &level.rgb[at..at + across.step + 3];
+                    let lower = &level.rgb[at + down.step..at + down.step + across.step + 3];
+                    let (wx, wy) = (columns[1][i], rows[1][i]);
+                    let read = [
+                        (&upper[..3], (ONE - wx) * (ONE - wy)),
+                        (&upper[across.step..], wx * (ONE - wy)),
+                        (&lower[..3], (ONE - wx) * wy),
+                        (&lower[across.step..], wx * wy),
+                    ];
+                    for (pixel, weight) in read {
+                        *red_green_sum += red_green(pixel) * u64::from(weight);
+                        *blue_sum += u32::from(pixel[2]) * weight;
+                    }
                 }
             }
-            let divisor = readings << (2 * BITS);
-            for (channel, sum) in sums.into_iter().enumerate() {
-                pixel[channel] = ((sum + divisor / 2) / divisor) as u8;
+            // Readings are 1 or 4, so that dividing is shifting.
+            let shift = 2 * BITS + (N * N).ilog2();
+            let mean = |sum: u32| ((sum + (1 << (shift - 1))) >> shift) as u8;
+            for (pixel, (red_green, blue)) in pixels.chunks_exact_mut(3).zip(sums) {
+                pixel.copy_from_slice(&[mean(red_green as u32), mean((red_green >> 32) as u32), mean(blue)]);
             }
         }
     }
