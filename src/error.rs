@@ -35,8 +35,8 @@ pub enum Error {
         code: &'static str,
         reason: String,
     },
-    /// No room in the queue.
-    #[error("the daemon is at its limit of waiting requests; try again in {} ms", retry_after.as_millis())]
+    /// No room in the queue, or no turn in time.
+    #[error("the daemon has more requests than it can answer in time; try again in {} ms", retry_after.as_millis())]
     Overloaded { retry_after: Duration },
     /// The caller's deadline has passed.
     #[error("the deadline passed before the answer was ready")]
@@ -44,15 +44,34 @@ pub enum Error {
     /// The caller has gone.
     #[error("the caller has gone")]
     Cancelled,
-    /// The daemon is draining or still loading.
-    #[error("the daemon is {state}; try again in {} ms", retry_after.as_millis())]
-    Unavailable { state: &'static str, retry_after: Duration },
+    /// The daemon cannot answer for a while.
+    #[error("{state}; try again in {} ms", retry_after.as_millis())]
+    Unavailable { state: Unavailable, retry_after: Duration },
     /// The caller's user or group may not use the daemon.
     #[error("this user is not allowed to use the daemon")]
     PermissionDenied,
     /// Our bug, or a model run that failed. `detail` goes to the journal and never to the caller.
     #[error("internal error")]
     Internal { detail: String },
+}
+
+/// Why the daemon cannot answer for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    #[error("the daemon is draining")]
+    Draining,
+    #[error("the device of a model has failed, and the model is made anew")]
+    ModelLost,
+}
+
+impl Unavailable {
+    /// Stable upper-case code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Draining => "DRAINING",
+            Self::ModelLost => "MODEL_LOST",
+        }
+    }
 }
 
 impl Error {

@@ -505,16 +505,13 @@ async fn ten_thousand_frames_at_once_end_at_the_bound_and_leave_the_daemon_as_it
     let daemon = Daemon::start_with(&[("VOUCH_LIVE__MAX_FRAMES", "2000")]);
     let mut client = daemon.client().await;
     // The daemon answers before the further sessions of its models are made.
-    let mut before = client.get_status(GetStatusRequest {}).await.unwrap().into_inner().resident_bytes;
-    for _ in 0..60 {
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let now = client.get_status(GetStatusRequest {}).await.unwrap().into_inner().resident_bytes;
-        let grew = now > before + (2 << 20);
-        before = now;
-        if !grew {
-            break;
+    let before = loop {
+        let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+        if status.models.iter().all(|model| model.sessions == model.sessions_planned) {
+            break status.resident_bytes;
         }
-    }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
     let frame = recording().frames[0].jpeg.clone();
     let mut live = Live::open(&mut client, rehearsal(&[TurnLeft])).await.unwrap();
     for index in 0..10_000_u32 {

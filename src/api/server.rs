@@ -56,7 +56,7 @@ const READING_GRACE: Duration = Duration::from_secs(5);
 const HEALTH_NAMES: [&str; 2] = ["", super::service::SERVICE_NAME];
 
 /// Puts the socket in place, serves `services`, and returns when the drain is over. `draining` is cancelled when it begins, for
-/// those who tell the state or refuse new work.
+/// those who tell the state or refuse new work; cancelled from outside, it begins the drain as a signal does.
 ///
 /// # Errors
 /// [`ServeError`]; never for a connection or a request, and not if the drain had to be cut short, which is logged.
@@ -98,6 +98,7 @@ pub async fn serve(
 
     tokio::select! {
         () = signals.next() => {}
+        () = draining.cancelled() => {}
         ended = &mut server => return Err(ServeError::Ended(format!("{ended:?}"))),
     }
     tracing::info!(connections = connections.count(), config.drain_seconds, "draining");

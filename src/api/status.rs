@@ -32,7 +32,7 @@ impl From<Error> for Status {
             }
             Error::Cancelled => Status::with_error_details(Code::Cancelled, message, info("CANCELLED")),
             Error::Unavailable { state, retry_after } => {
-                let details = retry(&state.to_uppercase(), retry_after);
+                let details = retry(state.code(), retry_after);
                 Status::with_error_details(Code::Unavailable, message, details)
             }
             Error::PermissionDenied => {
@@ -66,6 +66,7 @@ fn retry(reason: &str, after: Duration) -> ErrorDetails {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Unavailable;
 
     #[test]
     fn an_input_error_names_its_field_and_its_code() {
@@ -85,6 +86,16 @@ mod tests {
         let status = Status::from(Error::Overloaded { retry_after: Duration::from_millis(120) });
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(Duration::from_millis(120)));
+    }
+
+    #[test]
+    fn what_is_unavailable_has_a_stable_code_and_says_when_to_come_back() {
+        for (state, code) in [(Unavailable::Draining, "DRAINING"), (Unavailable::ModelLost, "MODEL_LOST")] {
+            let status = Status::from(Error::Unavailable { state, retry_after: Duration::from_secs(1) });
+            assert_eq!(status.code(), Code::Unavailable);
+            assert_eq!(status.get_error_details().error_info().unwrap().reason, code);
+            assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
+        }
     }
 
     #[test]

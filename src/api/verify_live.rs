@@ -21,7 +21,7 @@ use super::proto::verify_live_request::Message;
 use super::proto::{self, VerifyLiveEvent, VerifyLiveRequest};
 use super::request::Call;
 use crate::checks::{MediaKind, Outcome, Warning};
-use crate::error::Error;
+use crate::error::{Error, Unavailable};
 use crate::live::challenge::{Chance, MAX_STEPS};
 use crate::live::intake::Intake;
 use crate::live::session::{Policy, Prompt, Rehearsal, StepEnd, Told, Verdict};
@@ -134,7 +134,7 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
         return Err(Error::Overloaded { retry_after: Duration::from_secs(1) });
     };
     if call.engine.admission.status().draining {
-        return Err(Error::Unavailable { state: "draining", retry_after: Duration::from_secs(1) });
+        return Err(Error::Unavailable { state: Unavailable::Draining, retry_after: Duration::from_secs(1) });
     }
     let session =
         LiveSession::new(&call.engine, wanted.policy.clone(), &wanted.operating_point, &call.context, system_chance())?;

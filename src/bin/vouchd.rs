@@ -1,7 +1,7 @@
 //! The daemon: arguments, configuration, logging, lock, models, service, drain, in this order.
 //!
-//! The socket's place is reserved first, so that a second daemon fails at once, but the socket appears only after everything is
-//! warm, so that who can connect is also answered; under socket activation callers wait in the meantime. Whatever prevents the
+//! The socket's place is reserved first, so that a second daemon fails at once, but the socket appears only after each model has a
+//! warm session, so that who can connect is also answered; under socket activation callers wait in the meantime. Whatever prevents the
 //! start is one line on standard error per problem, and an exit code of `vouch::error::exit`.
 
 use std::io::Write;
@@ -110,11 +110,15 @@ fn start(args: Args) -> anyhow::Result<()> {
         }
     });
     runtime.spawn(give_back_memory(Arc::clone(&engine)));
+    let lost = runtime.spawn(end_without_device(Arc::clone(&engine), draining.clone()));
     let result = runtime.block_on(serve(&config, reservation, services, draining));
     // Work that did not finish within the drain is not waited for.
+    let is_lost = lost.is_finished();
     runtime.shutdown_background();
     engine.registry.end_loading();
-    Ok(result?)
+    result?;
+    anyhow::ensure!(!is_lost, "a model has lost its device and could not be made anew for {DEVICE_PATIENCE:?}");
+    Ok(())
 }
 
 /// Now and then, if there were requests in between. A longer pause keeps more (some 10 MB for each second of full load on two
@@ -132,6 +136,22 @@ async fn give_back_memory(engine: Arc<Engine>) {
             let _ = tokio::task::spawn_blocking(process::give_back_free_memory).await;
         }
         (seen, was_active) = (status.requests, is_active);
+    }
+}
+
+/// How long a model may be without any session before the daemon ends itself.
+const DEVICE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Returns when a model has been without its device for too long, having begun the drain: some faults of a GPU stay with the process that saw them, and the
+/// service manager's next one finds the device whole, or falls back.
+async fn end_without_device(engine: Arc<Engine>, draining: CancellationToken) {
+    let mut pause = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        pause.tick().await;
+        if engine.registry.unable_for().is_some_and(|time| time > DEVICE_PATIENCE) {
+            tracing::error!("a model has lost its device for good: the daemon ends, to be started anew");
+            return draining.cancel();
+        }
     }
 }
 

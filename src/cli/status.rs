@@ -49,7 +49,7 @@ fn to_json(status: &GetStatusResponse) -> Value {
         .map(|m| {
             json!({
                 "role": m.role, "name": m.name, "sha256": m.sha256, "licence": m.licence, "provider": m.provider,
-                "sessions": m.sessions, "threads_per_session": m.threads_per_session, "max_batch": m.max_batch,
+                "sessions": m.sessions, "sessions_planned": m.sessions_planned, "threads_per_session": m.threads_per_session, "max_batch": m.max_batch,
                 "queued": m.queued, "runs_total": m.runs_total, "items_total": m.items_total,
                 "mean_run_ms": m.mean_run_ms, "sessions_lost_total": m.sessions_lost_total,
             })

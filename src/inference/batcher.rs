@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{Model, Outputs, RequestContext, Tensor};
-use crate::error::Error;
+use crate::error::{Error, Unavailable};
 
 /// Runs a batch. Owned by one worker thread.
 pub trait BatchRunner: Send {
@@ -73,10 +73,14 @@ pub struct BatcherCounters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatcherStatus {
     pub queued: usize,
+    /// Workers that can run the model at the moment.
+    pub able: usize,
+    /// How long there has been none.
+    pub unable_for: Option<Duration>,
     pub runs: u64,
     pub items: u64,
     pub run_time: Duration,
-    /// Runners that were lost and had to be made anew.
+    /// How often a runner was lost.
     pub lost: u64,
 }
 
@@ -102,6 +106,8 @@ struct Queue {
     entries: VecDeque<Entry>,
     /// Workers with a runner that can be used.
     able: usize,
+    /// When the last of them was lost.
+    unable_since: Option<Instant>,
     closed: bool,
 }
 
@@ -128,7 +134,7 @@ impl Batcher {
     pub fn start(name: &str, runners: Vec<Box<dyn BatchRunner>>, limits: BatcherLimits) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             limits,
-            queue: Mutex::new(Queue { entries: VecDeque::new(), able: 0, closed: false }),
+            queue: Mutex::new(Queue { entries: VecDeque::new(), able: 0, unable_since: None, closed: false }),
             changed: Condvar::new(),
             counters: BatcherCounters::default(),
         });
@@ -143,6 +149,8 @@ impl Batcher {
     /// If the system gives no more threads.
     pub fn add(&self, mut runner: Box<dyn BatchRunner>) -> std::io::Result<()> {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the worker can be lost.
+        self.shared.lock().able += 1;
         let shared = Arc::clone(&self.shared);
         let worker = std::thread::Builder::new().name(format!("{}-{}", self.name, workers.len())).spawn(move || {
             let mut is_rested = true;
@@ -165,16 +173,21 @@ impl Batcher {
                     Next::End => break,
                 }
             }
-        })?;
-        workers.push(worker);
-        self.shared.lock().able += 1;
+        });
+        if worker.is_err() {
+            self.shared.lock().able -= 1;
+        }
+        workers.push(worker?);
         Ok(())
     }
 
     pub fn status(&self) -> BatcherStatus {
         let counters = &self.shared.counters;
+        let queue = self.shared.lock();
         BatcherStatus {
-            queued: self.shared.lock().entries.len(),
+            queued: queue.entries.len(),
+            able: queue.able,
+            unable_for: queue.unable_since.map(|since| since.elapsed()),
             runs: counters.runs.load(Ordering::Relaxed),
             items: counters.items.load(Ordering::Relaxed),
             run_time: Duration::from_nanos(counters.run_ns.load(Ordering::Relaxed)),
@@ -192,7 +205,7 @@ impl Model for Batcher {
             let mut queue = self.shared.lock();
             if queue.able == 0 {
                 let retry_after = REBUILD_PAUSES[1];
-                return Err(Error::Unavailable { state: "making a model anew that its device has lost", retry_after });
+                return Err(Error::Unavailable { state: Unavailable::ModelLost, retry_after });
             }
             if queue.entries.len() >= self.shared.limits.max_queued {
                 drop(queue);
@@ -320,7 +333,13 @@ impl Shared {
     /// Tries until the runner is there again, or the queue is closed. Meanwhile the other workers do the work; without any, requests are refused.
     fn rebuild(&self, runner: &mut dyn BatchRunner) {
         self.counters.lost.fetch_add(1, Ordering::Relaxed);
-        self.lock().able -= 1;
+        {
+            let mut queue = self.lock();
+            queue.able -= 1;
+            if queue.able == 0 {
+                queue.unable_since = Some(Instant::now());
+            }
+        }
         let [mut pause, longest] = REBUILD_PAUSES;
         loop {
             let rebuilt =
@@ -328,13 +347,13 @@ impl Shared {
             let mut queue = self.lock();
             let Err(reason) = rebuilt else {
                 queue.able += 1;
+                queue.unable_since = None;
                 return;
             };
             tracing::error!(reason, pause_ms = pause.as_millis() as u64, "a lost session cannot be made anew yet");
             // With no worker left, nobody else answers those who wait.
             if queue.able == 0 {
-                let unavailable =
-                    Error::Unavailable { state: "making a model anew that its device has lost", retry_after: longest };
+                let unavailable = Error::Unavailable { state: Unavailable::ModelLost, retry_after: longest };
                 for entry in queue.entries.drain(..) {
                     let _ = entry.reply.send(Err(unavailable.clone()));
                 }
@@ -647,9 +666,11 @@ mod tests {
         rig.leave.send(()).unwrap();
         // Its second try finds no device.
         let cause = rig.ask(-1.0, 1, Arc::default()).join().unwrap();
-        assert!(matches!(cause, Err(Error::Unavailable { .. })), "{cause:?}");
+        assert!(matches!(cause, Err(Error::Unavailable { state: Unavailable::ModelLost, .. })), "{cause:?}");
         let refused = rig.batcher.run(Tensor { shape: vec![1], data: vec![1.0] }, &Arc::default());
         assert!(matches!(refused, Err(Error::Unavailable { .. })));
+        let status = rig.batcher.status();
+        assert!(status.able == 0 && status.unable_for.is_some(), "{status:?}");
         let until = Instant::now() + Duration::from_secs(20);
         rig.leave.send(()).unwrap();
         loop {
@@ -659,6 +680,8 @@ mod tests {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        let status = rig.batcher.status();
+        assert_eq!((status.able, status.unable_for), (1, None));
     }
 
     #[test]

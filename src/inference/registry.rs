@@ -1,7 +1,7 @@
 //! The loaded models by role.
 //!
-//! Filled once at start from the manifest: each file's hash is checked, its sessions are made and warmed up, and its queue is
-//! opened. Asked by `face/` for a role's [`Model`] and by `GetStatus` for its figures. Left out: how sessions run (`session`)
+//! Filled at start from the manifest: each file's hash is checked, a first session is made and warmed up, its queue is opened, and the further
+//! sessions follow beside the first requests. Asked by `face/` for a role's [`Model`] and by `GetStatus` for its figures. Left out: how sessions run (`session`)
 //! and how batches form (`batcher`).
 
 use std::collections::BTreeMap;
@@ -69,6 +69,7 @@ impl InferenceSettings {
 pub struct LoadedModel {
     pub entry: ModelEntry,
     pub provider: Provider,
+    /// Sessions that it shall have; those that it has by now are in its status.
     pub sessions: usize,
     pub threads: usize,
     pub max_batch: usize,
@@ -143,6 +144,7 @@ impl Registry {
         }
         let runtime = Runtime::load(&library, &manifest.runtime().version)?;
         let entries: Vec<&ModelEntry> = manifest.models().iter().filter(|entry| roles.contains(&entry.role)).collect();
+        let ending = Arc::new(AtomicBool::new(false));
         let maker = |entry: &ModelEntry, provider| SessionMaker {
             entry: entry.clone(),
             path: entry.path_in(pack_dir),
@@ -150,6 +152,7 @@ impl Registry {
             runtime: runtime.clone(),
             provider,
             threads: settings.threads(),
+            ending: Arc::clone(&ending),
         };
         let (mut provider, mut fallback) = runtime.choose_provider(settings.device)?;
         // That a library knows a device does not mean that there is one: the smallest model tells.
@@ -182,15 +185,11 @@ impl Registry {
                 .collect::<Result<Vec<_>, _>>()
         })?;
         let models: BTreeMap<_, _> = loaded.into_iter().map(|model| (model.entry.role, Arc::new(model))).collect();
-        let ending = Arc::new(AtomicBool::new(false));
         let further = {
             let (models, ending) = (models.clone(), Arc::clone(&ending));
             std::thread::Builder::new().name("sessions".into()).spawn(move || {
-                for model in models.values().filter(|model| model.sessions > 1) {
-                    if ending.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    if let Err(error) = add_sessions(model) {
+                for model in models.values() {
+                    if let Err(error) = add_sessions(model, &ending) {
                         tracing::error!(model = model.entry.name, reason = error.to_string(), "no further sessions");
                     }
                 }
@@ -233,6 +232,11 @@ impl Registry {
         self.fallback.as_deref()
     }
 
+    /// The longest time for which a model has had no session left, its device having failed.
+    pub fn unable_for(&self) -> Option<Duration> {
+        self.models.values().filter_map(|model| model.status().unable_for).max()
+    }
+
     /// What is in use.
     pub fn provider(&self) -> Provider {
         self.provider
@@ -253,6 +257,8 @@ struct SessionMaker {
     runtime: Runtime,
     provider: Provider,
     threads: usize,
+    /// The process ends: no more sessions.
+    ending: Arc<AtomicBool>,
 }
 
 impl SessionMaker {
@@ -269,6 +275,9 @@ impl SessionMaker {
         };
         let maker = Arc::clone(self);
         let recipe: Recipe = Arc::new(move || {
+            if maker.ending.load(Ordering::Relaxed) {
+                return Err("the daemon ends".into());
+            }
             let made = maker.make(1).map_err(|error| error.to_string())?;
             made.into_iter().next().ok_or_else(|| "no session was made".into())
         });
@@ -300,10 +309,15 @@ fn load_model(maker: SessionMaker, settings: &InferenceSettings) -> Result<Loade
     Ok(LoadedModel { entry, provider, sessions, threads, max_batch, maker, batcher })
 }
 
-/// Makes the sessions of a model beyond its first.
-fn add_sessions(model: &LoadedModel) -> Result<(), RegistryError> {
-    for runner in model.maker.make(model.sessions - 1)? {
-        model.batcher.add(Box::new(runner))?;
+/// Makes the sessions of a model beyond its first, until the registry ends.
+fn add_sessions(model: &LoadedModel, ending: &AtomicBool) -> Result<(), RegistryError> {
+    for _ in 1..model.sessions {
+        if ending.load(Ordering::Relaxed) {
+            break;
+        }
+        for runner in model.maker.make(1)? {
+            model.batcher.add(Box::new(runner))?;
+        }
     }
     Ok(())
 }

@@ -146,7 +146,8 @@ const KEPT_INPUT_VALUES: usize = 3 * 640 * 640;
 
 /// A session together with what one run of it needs.
 pub struct OnnxRunner {
-    session: Session,
+    /// `None` after the fault of a device, until it is made anew.
+    session: Option<Session>,
     run_options: RunOptions,
     /// For inputs so large that the memory of their run should not be kept.
     shrinking_run_options: RunOptions,
@@ -185,13 +186,29 @@ impl OnnxRunner {
             }
         }
         let rewritten = if source.provider == Provider::Cpu { rewrite::rewritten(source.bytes) } else { None };
-        let source = &ModelSource { bytes: rewritten.as_deref().unwrap_or(source.bytes), ..*source };
+        if let Some(bytes) = rewritten {
+            match Self::make(runtime, &ModelSource { bytes: &bytes, ..*source }, cache.as_ref(), count) {
+                Ok(runners) => return Ok(runners),
+                Err(reason) => {
+                    tracing::warn!(model = source.name, reason, "rewritten graph is refused: the model runs as it is");
+                }
+            }
+        }
+        Self::make(runtime, source, cache.as_ref(), count).map_err(failed)
+    }
+
+    fn make(
+        runtime: &Runtime,
+        source: &ModelSource<'_>,
+        cache: Option<&OptimisedGraph>,
+        count: usize,
+    ) -> Result<Vec<Self>, String> {
         let mut runners = Vec::with_capacity(count);
-        if let Some(cache) = &cache {
-            runners.push(cache.write(runtime, source).map_err(failed)?);
+        if let Some(cache) = cache {
+            runners.push(cache.write(runtime, source)?);
         }
         while runners.len() < count {
-            runners.push(Self::open(runtime, source, source.bytes, Graph::Source).map_err(failed)?);
+            runners.push(Self::open(runtime, source, source.bytes, Graph::Source)?);
         }
         Ok(runners)
     }
@@ -219,7 +236,7 @@ impl OnnxRunner {
                 .map_err(|error| error.to_string())?;
         }
         Ok(Self {
-            session,
+            session: Some(session),
             run_options,
             shrinking_run_options,
             output_names,
@@ -284,7 +301,8 @@ impl BatchRunner for OnnxRunner {
         let shrinks = data.len() > KEPT_INPUT_VALUES;
         self.holds_more = !shrinks && (self.holds_more || !is_smallest);
         let run_options = if shrinks { &self.shrinking_run_options } else { &self.run_options };
-        let outputs = self.session.run_with_options(ort::inputs![input], run_options);
+        let session = self.session.as_mut().ok_or("the session is lost")?;
+        let outputs = session.run_with_options(ort::inputs![input], run_options);
         // On the processor a run fails for what it was given, and the next is none the worse.
         self.is_lost = outputs.is_err() && self.provider != Provider::Cpu;
         let outputs = outputs.map_err(|error| error.to_string())?;
@@ -311,6 +329,8 @@ impl BatchRunner for OnnxRunner {
 
     fn rebuild(&mut self) -> Result<(), String> {
         let Some(recipe) = self.recipe.clone() else { return Ok(()) };
+        // First, so that its memory on the device is free for the next.
+        self.session = None;
         *self = recipe()?.rebuilt_by(recipe);
         Ok(())
     }
@@ -322,9 +342,10 @@ impl BatchRunner for OnnxRunner {
         // Only the memory of the CPU's arena can be given back.
         self.holds_more &= self.provider == Provider::Cpu;
         let Some(shape) = self.smallest.clone().filter(|_| std::mem::take(&mut self.holds_more)) else { return };
+        let Some(session) = self.session.as_mut() else { return };
         let nothing = vec![0.0_f32; shape.iter().product::<i64>() as usize];
         let ran = TensorRef::from_array_view((shape, nothing.as_slice()))
-            .and_then(|input| self.session.run_with_options(ort::inputs![input], &self.shrinking_run_options));
+            .and_then(|input| session.run_with_options(ort::inputs![input], &self.shrinking_run_options));
         if let Err(error) = ran {
             tracing::warn!(reason = error.to_string(), "working memory of a model could not be given back");
         }

@@ -1,7 +1,7 @@
 //! The door: how many requests run, how many wait, and what happens to the rest.
 //!
 //! Every RPC that runs models passes through here once, a scan with each frame that is looked at. Each caller has a line of its own, and a place
-//! that becomes free goes to the caller who has the fewest, so that nobody who asks for much keeps others from their share. One request more than may wait, or one that
+//! that becomes free goes to the caller who has the fewest, so that nobody who asks for much keeps others from their share. A caller is a process: who starts many of them has the shares of many. One request more than may wait, or one that
 //! could not be begun in time, is refused at once with a time after which it is worth trying again; where all lines are full, who has the longest gives its last
 //! place to who has a shorter one. A daemon that drains admits nobody. Left out: rates and quotas by user.
 //!
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::error::Error;
+use crate::error::{Error, Unavailable};
 use crate::inference::{Caller, RequestContext};
 
 /// The bounds of the door.
@@ -43,7 +43,7 @@ struct State {
     waiting_bytes: u64,
     /// Callers who have a place or wait for one.
     lines: BTreeMap<Caller, Line>,
-    /// Places given so far.
+    /// Twice the places given so far.
     turn: u64,
     requests: u64,
     refused: u64,
@@ -56,7 +56,7 @@ struct State {
 struct Line {
     running: usize,
     waiting: VecDeque<Waiting>,
-    /// When it last got a place.
+    /// When it last got a place, or began: who comes back to ask again stands behind those who never left.
     turn: u64,
 }
 
@@ -131,7 +131,7 @@ impl Admission {
             state.requests += 1;
             if self.draining.load(Ordering::Relaxed) {
                 state.refused += 1;
-                return Err(Error::Unavailable { state: "draining", retry_after: Duration::from_secs(1) });
+                return Err(Error::Unavailable { state: Unavailable::Draining, retry_after: Duration::from_secs(1) });
             }
             let now = Instant::now();
             context.check(now)?;
@@ -169,16 +169,11 @@ impl Admission {
         if wait > self.limits.max_wait || wait > until_deadline || bytes > self.limits.max_waiting_bytes {
             return Err(self.refusal(state, wait));
         }
-        while state.waiting >= self.limits.max_waiting || state.waiting_bytes + bytes > self.limits.max_waiting_bytes {
-            // A line as long as the longest gains nothing by sending away another.
-            let own = state.lines.get(&context.caller).map_or(0, |line| line.waiting.len());
-            let longest = state.lines.iter().max_by_key(|(_, line)| line.waiting.len());
-            let Some((&caller, _)) = longest.filter(|(_, line)| line.waiting.len() > own + 1) else {
-                return Err(self.refusal(state, wait));
-            };
-            let Some(last) = state.take(caller, VecDeque::pop_back) else {
-                return Err(Error::internal("the door's longest line is empty"));
-            };
+        let Some(leaving) = self.who_makes_room(state, context.caller, bytes) else {
+            return Err(self.refusal(state, wait));
+        };
+        for caller in leaving {
+            let Some(last) = state.take(caller, VecDeque::pop_back) else { continue };
             let wait = self.expected_wait(state, caller);
             let refusal = self.refusal(state, wait);
             // Who has gone need not be told.
@@ -188,15 +183,46 @@ impl Admission {
         state.waiting_bytes += bytes;
         let (answer, receiver) = oneshot::channel();
         let (number, caller) = (state.requests, context.caller);
-        state.lines.entry(caller).or_default().waiting.push_back(Waiting { number, bytes, answer });
+        state.line(caller).waiting.push_back(Waiting { number, bytes, answer });
         Ok(InLine { admission: self, caller, number, answer: receiver })
     }
 
-    /// Gives places that have become free to the caller who has the fewest; of several, to the one whose turn is longest ago.
+    /// The callers who give up their last places in the line, once for each, so that a request of `bytes` of `caller` fits; `None` if nobody has so much that it would be fair.
+    fn who_makes_room(&self, state: &State, caller: Caller, bytes: u64) -> Option<Vec<Caller>> {
+        let mut leaving: BTreeMap<Caller, usize> = BTreeMap::new();
+        let (mut waiting, mut waiting_bytes) = (state.waiting, state.waiting_bytes);
+        loop {
+            let stays = |caller: &Caller, line: &Line| line.waiting.len() - leaving.get(caller).unwrap_or(&0);
+            let held = |caller: &Caller, line: &Line| -> u64 {
+                line.waiting.iter().take(stays(caller, line)).map(|waiting| waiting.bytes).sum()
+            };
+            // What is short decides who has most. Who has as much as that gains nothing by sending away another.
+            let most = if waiting >= self.limits.max_waiting {
+                let own = state.lines.get(&caller).map_or(0, |line| line.waiting.len()) + 1;
+                let longest = state.lines.iter().map(|(other, line)| (stays(other, line), *other)).max();
+                longest.filter(|(length, _)| *length > own).map(|(_, other)| other)
+            } else if waiting_bytes + bytes > self.limits.max_waiting_bytes {
+                let own = state.lines.get(&caller).map_or(0, |line| held(&caller, line)) + bytes;
+                let largest = state.lines.iter().map(|(other, line)| (held(other, line), *other)).max();
+                largest.filter(|(held, _)| *held > own).map(|(_, other)| other)
+            } else {
+                return Some(leaving.into_iter().flat_map(|(other, count)| vec![other; count]).collect());
+            }?;
+            let line = state.lines.get(&most)?;
+            waiting_bytes -= line.waiting[stays(&most, line) - 1].bytes;
+            waiting -= 1;
+            *leaving.entry(most).or_default() += 1;
+        }
+    }
+
+    /// Gives places that have become free to the caller who has the fewest; of several, to the one whose turn is longest ago, and then to who asked first.
     fn give_on(&self, state: &mut State) {
         while state.running < self.limits.max_running {
             let waits = state.lines.iter().filter(|(_, line)| !line.waiting.is_empty());
-            let Some((&caller, _)) = waits.min_by_key(|(_, line)| (line.running, line.turn)) else { return };
+            let Some((&caller, _)) = waits.min_by_key(|(_, line)| (line.running, line.turn, line.waiting[0].number))
+            else {
+                return;
+            };
             let Some(next) = state.take(caller, VecDeque::pop_front) else { return };
             state.give_place(caller);
             if next.answer.send(Ok(())).is_err() {
@@ -220,8 +246,8 @@ impl Admission {
         state.mean_held.saturating_mul(before) / places
     }
 
-    /// Refuses with the time after which the line will be shorter: what the caller would have waited. The refused are spread over as long again, a turn
-    /// apart, so that they do not come back all at once.
+    /// Refuses with the time after which the line will be shorter: what the caller would have waited, but no longer than anybody may. The refused are spread over as
+    /// long again, so that they do not come back all at once.
     fn refusal(&self, state: &mut State, wait: Duration) -> Error {
         let spread = u32::try_from(state.refused % SPREAD).unwrap_or_default();
         state.refused += 1;
@@ -238,10 +264,17 @@ impl Admission {
 impl State {
     fn give_place(&mut self, caller: Caller) {
         self.running += 1;
-        self.turn += 1;
-        let line = self.lines.entry(caller).or_default();
+        self.turn += 2;
+        let turn = self.turn;
+        let line = self.line(caller);
         line.running += 1;
-        line.turn = self.turn;
+        line.turn = turn;
+    }
+
+    /// A line that begins now comes after all who have waited since before the last place was given, and before who got that.
+    fn line(&mut self, caller: Caller) -> &mut Line {
+        let turn = self.turn.saturating_sub(1);
+        self.lines.entry(caller).or_insert_with(|| Line { turn, ..Line::default() })
     }
 
     fn take_place(&mut self, caller: Caller) {
@@ -275,7 +308,8 @@ impl State {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let held = self.started.elapsed();
+        // One that takes very long must not make the line seem too long for everybody: as many as there are places may always wait.
+        let held = self.started.elapsed().min(self.admission.limits.max_wait);
         let mut state = self.admission.lock();
         let mean = state.mean_held;
         state.mean_held = if mean.is_zero() { held } else { mean - mean / NEWEST_SHARE + held / NEWEST_SHARE };
@@ -385,7 +419,7 @@ mod tests {
         let door = door(2, 4, 100);
         door.drain();
         let refused = door.enter(1, &of(A)).await;
-        assert!(matches!(refused, Err(Error::Unavailable { state: "draining", .. })));
+        assert!(matches!(refused, Err(Error::Unavailable { state: Unavailable::Draining, .. })));
     }
 
     #[tokio::test(start_paused = true)]
@@ -408,6 +442,69 @@ mod tests {
             place = one.await.unwrap().unwrap();
         }
         assert_eq!(order, [B, A, B, A, B, A]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_who_ask_again_and_again_do_not_keep_out_one_who_never_leaves() {
+        let door = door(1, 100, 10_000);
+        let served = Arc::new(Mutex::new(BTreeMap::<Caller, u32>::new()));
+        let work = |caller: Caller, at_once: u64| {
+            (0..at_once).map(move |_| caller).map(|caller| {
+                let (door, served) = (Arc::clone(&door), Arc::clone(&served));
+                tokio::spawn(async move {
+                    loop {
+                        let place = door.enter(10, &of(caller)).await.unwrap();
+                        *served.lock().unwrap().entry(caller).or_default() += 1;
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        drop(place);
+                        // Whoever has nothing under way is forgotten meanwhile.
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                })
+            })
+        };
+        let workers: Vec<_> = work(A, 20).chain(work(B, 1)).chain(work(Caller(3), 1)).collect();
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        workers.iter().for_each(tokio::task::JoinHandle::abort);
+        let served = served.lock().unwrap();
+        let total: u32 = served.values().sum();
+        assert!(total > 800, "{served:?}");
+        assert!(served.values().all(|&places| places * 4 > total), "everybody has about a third: {served:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_sent_away_for_one_that_does_not_fit_all_the_same() {
+        let door = door(1, 100, 100);
+        let _place = door.enter(10, &of(A)).await.unwrap();
+        let waiting = [enter(&door, A), enter(&door, A), enter(&door, A)];
+        let large = |caller| {
+            let door = Arc::clone(&door);
+            tokio::spawn(async move { door.enter(35, &of(caller)).await })
+        };
+        let others = [large(Caller(3)), large(Caller(4))];
+        settle().await;
+        // All bytes are taken, nobody has as many as this one asks for.
+        assert!(matches!(door.enter(90, &of(B)).await, Err(Error::Overloaded { .. })));
+        settle().await;
+        assert!(waiting.iter().chain(&others).all(|one| !one.is_finished()));
+        // One of the two large ones makes room for a small one: they hold most.
+        let small = enter(&door, B);
+        settle().await;
+        assert!(!small.is_finished() && waiting.iter().all(|one| !one.is_finished()));
+        assert_eq!(others.iter().filter(|one| one.is_finished()).count(), 1);
+        assert_eq!(door.lock().waiting_bytes, 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_took_very_long_keeps_nobody_from_waiting() {
+        let door = Admission::new(AdmissionLimits { max_wait: Duration::from_millis(250), ..limits(1, 100, 10_000) });
+        let place = door.enter(10, &of(A)).await.unwrap();
+        door.lock().mean_held = Duration::from_secs(30).min(door.limits.max_wait);
+        let next = enter(&door, A);
+        settle().await;
+        assert!(!next.is_finished());
+        drop(place);
+        next.await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -442,7 +539,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(times, [250, 265, 281], "what it would have waited, and a little more for each");
+        assert_eq!(times, [250, 265, 281], "the longest wait, and a little more for each");
         // Another caller has a line of its own, between whose requests those of the first get theirs.
         let other = enter(&door, B);
         settle().await;
