@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench bench-peers clean python-example python-packages peers-packages pack sample-photos build-tools nextest
+.PHONY: help build demo test lint bench bench-peers bench-host bench-gpu gpu clean python-example python-packages peers-packages pack sample-photos build-tools nextest
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -36,6 +36,21 @@ bench: build pack sample-photos ## Run the benchmarks
 
 bench-peers: build pack sample-photos python-packages peers-packages ## Compare with the usual Python stack, ratios printed (PEERS_FLAGS=…)
 	$(PYTHON) benches/peers/run.py $(PEERS_FLAGS)
+
+gpu: pack ## Fetch ONNX Runtime for NVIDIA GPUs into the model pack (1.5 GB; x86-64, driver 580 or newer)
+	@examples/install-missing.sh pip3
+	@[ models/pack/runtime-gpu/.complete -nt models/gpu-runtime.txt ] || { \
+		examples/fetch-gpu-runtime.sh models/pack/runtime-gpu && touch models/pack/runtime-gpu/.complete; }
+
+bench-host: build pack sample-photos python-packages peers-packages ## Measure cores, threads, where the time goes, how cost grows, a burst
+	$(PYTHON) benches/host/measure.py variants --variant "one core" cores=0 --variant "two cores" cores=0,1
+	$(PYTHON) benches/host/measure.py budget
+	$(PYTHON) benches/host/measure.py cost
+	$(PYTHON) benches/host/measure.py burst
+
+bench-gpu: build gpu sample-photos python-packages ## Measure the GPU beside the processor: one caller, saturation, ratios
+	$(PYTHON) benches/host/measure.py variants --scenario selfie --callers 1,2,4,8,16,32 --variant processor \
+		--variant CUDA VOUCH_INFERENCE__DEVICE=required
 
 clean: ## Remove what was built or fetched into this folder
 	rm -rf target $(CACHE) models/pack

@@ -59,6 +59,8 @@ fn batch(criterion: &mut Criterion) {
             provider: Provider::Cpu,
             threads: 1,
             cache_dir: None,
+            input: &entry.input,
+            max_batch: 1,
         };
         let mut runner = OnnxRunner::load(&runtime, &source, 1).unwrap().remove(0);
         let [width, height] = entry.input.size.map(|side| if side == 0 { 320 } else { side as usize });

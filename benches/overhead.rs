@@ -63,6 +63,8 @@ impl Bare {
                 provider: Provider::Cpu,
                 threads: 1,
                 cache_dir: None,
+                input: &entry.input,
+                max_batch: 1,
             };
             (OnnxRunner::load(runtime, &source, 1).unwrap().remove(0), entry.input.clone())
         };

@@ -16,7 +16,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 
-use crate::inference::provider::Device;
+use crate::inference::provider::{Device, GpuProvider, Precision};
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,6 +84,12 @@ pub struct CalibrationConfig {
 #[serde(deny_unknown_fields)]
 pub struct InferenceConfig {
     pub device: Device,
+    /// What runs models on a GPU: `cuda`, the default, or `tensorrt`.
+    pub gpu_provider: GpuProvider,
+    /// Numbers that a GPU calculates with: `full`, the default, or `half`, which only `tensorrt` offers.
+    pub gpu_precision: Precision,
+    /// Directory of the libraries for GPUs. Default: `runtime-gpu` in the pack.
+    pub gpu_runtime_dir: Option<PathBuf>,
     /// Sessions for each model, 0..=64; 0, the default, chooses by the cores available.
     pub sessions_per_model: usize,
     /// Threads of each session, 0..=256; 0, the default, chooses by the cores available.
@@ -185,6 +191,9 @@ impl Default for Config {
             calibration: CalibrationConfig::default(),
             inference: InferenceConfig {
                 device: Device::Cpu,
+                gpu_provider: GpuProvider::Cuda,
+                gpu_precision: Precision::Full,
+                gpu_runtime_dir: None,
                 sessions_per_model: 0,
                 threads_per_session: 0,
                 max_batch: 0,
@@ -377,7 +386,11 @@ fn validate(config: &Config) -> Vec<Problem> {
     if socket.mode_bits().is_none() {
         problem("socket.mode", format!("{:?}", socket.mode), "an octal number in a string, \"0000\" to \"0777\"");
     }
+    if inference.gpu_precision == Precision::Half && inference.gpu_provider != GpuProvider::Tensorrt {
+        problem("inference.gpu_precision", "\"half\"".into(), "full, unless inference.gpu_provider is tensorrt");
+    }
     for (key, value) in [
+        ("inference.gpu_runtime_dir", &inference.gpu_runtime_dir),
         ("models.pack_dir", &config.models.pack_dir),
         ("models.overrides", &config.models.overrides),
         ("models.cache_dir", &config.models.cache_dir),

@@ -312,6 +312,8 @@ fn a_model_says_the_same_to_the_last_bit_from_its_source_and_from_the_cache() {
             provider: Provider::Cpu,
             threads: 1,
             cache_dir: Some(&cache),
+            input: &entry.input,
+            max_batch: 1,
         };
         let size = entry.input.size.map(|side| if side == 0 { 320 } else { side });
         let input = [probe::input(&entry.input, size)];

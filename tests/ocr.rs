@@ -13,7 +13,7 @@ use vouch::document::ocr::{MrzRecogniser, Position, Quad, TextDetector, TextReco
 use vouch::document::page_locator::{LONG_SIDE_PX, PageLocator, PageView};
 use vouch::imaging::Image;
 use vouch::imaging::orient::{Rotation, rotate};
-use vouch::inference::provider::Device;
+use vouch::inference::provider::{Device, GpuSettings};
 use vouch::inference::registry::{InferenceSettings, Registry};
 use vouch::inference::{ModelPort, RequestContext};
 use vouch::models::manifest::{Manifest, Role};
@@ -37,6 +37,7 @@ fn readers() -> Readers {
     assert!(missing.is_none(), "{missing:?}; `make pack` makes a complete pack");
     let settings = InferenceSettings {
         device: Device::Cpu,
+        gpu: GpuSettings::default(),
         sessions_per_model: 1,
         threads_per_session: 1,
         // Batches as on a GPU: what is asked at the same time is run together.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vouch::inference::ModelPort;
-use vouch::inference::provider::Device;
+use vouch::inference::provider::{Device, GpuSettings};
 use vouch::inference::registry::{InferenceSettings, Registry};
 use vouch::models::find_pack_dir;
 use vouch::models::manifest::{Manifest, Role};
@@ -15,6 +15,7 @@ pub fn registry() -> anyhow::Result<Registry> {
     let pack = find_pack_dir(None);
     let settings = InferenceSettings {
         device: Device::Cpu,
+        gpu: GpuSettings::default(),
         sessions_per_model: 1,
         threads_per_session: 1,
         max_batch: 0,

@@ -39,9 +39,11 @@ def verify_request(**files: Path) -> vouch_pb2.VerifyRequest:
 class Daemon:
     """A running vouchd."""
 
-    def __init__(self, binary: Path, root: Path, directory: Path) -> None:
+    def __init__(self, binary: Path, root: Path, directory: Path, *, prefix: list[str] | None = None, environment: dict[str, str] | None = None) -> None:
+        """`prefix` is a command that becomes the daemon, such as taskset's."""
         self.socket = directory / "vouchd.sock"
-        self.child = Child("vouchd", [binary, "--socket", self.socket], directory / "vouchd.log", cwd=root)
+        command = [*(prefix or []), binary, "--socket", self.socket]
+        self.child = Child("vouchd", command, directory / "vouchd.log", cwd=root, environment=environment)
         self.channel = grpc.insecure_channel(f"unix:{self.socket}", options=CHANNEL_OPTIONS)
         self.stub = vouch_pb2_grpc.VerificationStub(self.channel)
 

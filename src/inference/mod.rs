@@ -5,6 +5,7 @@
 //! that own ONNX Runtime sessions run them (`session`, the only place that names `ort`). Tests put a closure behind the seam.
 
 pub mod batcher;
+pub mod gpu;
 pub mod provider;
 pub mod registry;
 mod rewrite;

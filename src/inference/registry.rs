@@ -12,7 +12,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::batcher::{BatchRunner, Batcher, BatcherLimits, BatcherStatus};
-use super::provider::{Device, Provider};
+use super::gpu;
+use super::provider::{Device, GpuSettings, Provider};
 use super::session::{LoadError, ModelSource, OnnxRunner, Recipe, Runtime};
 use super::{Model, Tensor};
 use crate::error::exit;
@@ -23,6 +24,7 @@ use crate::models::{PackError, read_verified};
 #[derive(Debug, Clone)]
 pub struct InferenceSettings {
     pub device: Device,
+    pub gpu: GpuSettings,
     /// Sessions of each model, each run by a worker thread.
     pub sessions_per_model: usize,
     /// Threads that work on one run.
@@ -59,7 +61,7 @@ impl InferenceSettings {
         match (entry.batch_exact, self.max_batch, provider) {
             (false, _, _) => 1,
             (true, 0, Provider::Cpu) => 1,
-            (true, 0, Provider::Cuda) => AUTO_BATCH_GPU,
+            (true, 0, Provider::Cuda | Provider::TensorRt(_)) => AUTO_BATCH_GPU,
             (true, wanted, _) => wanted,
         }
     }
@@ -138,11 +140,7 @@ impl Registry {
         cache_dir: Option<&Path>,
         settings: &InferenceSettings,
     ) -> Result<Self, RegistryError> {
-        let library = manifest.runtime_path(pack_dir);
-        if let Some(build) = manifest.runtime().build() {
-            read_verified(&library, build.sha256())?;
-        }
-        let runtime = Runtime::load(&library, &manifest.runtime().version)?;
+        let (runtime, mut provider, mut fallback) = load_runtime(manifest, pack_dir, settings)?;
         let entries: Vec<&ModelEntry> = manifest.models().iter().filter(|entry| roles.contains(&entry.role)).collect();
         let ending = Arc::new(AtomicBool::new(false));
         let maker = |entry: &ModelEntry, provider| SessionMaker {
@@ -152,9 +150,9 @@ impl Registry {
             runtime: runtime.clone(),
             provider,
             threads: settings.threads(),
+            max_batch: settings.max_batch(entry, provider),
             ending: Arc::clone(&ending),
         };
-        let (mut provider, mut fallback) = runtime.choose_provider(settings.device)?;
         // That a library knows a device does not mean that there is one: the smallest model tells.
         if provider != Provider::Cpu
             && let Some(smallest) = entries.iter().min_by_key(|entry| entry.bytes)
@@ -243,6 +241,36 @@ impl Registry {
     }
 }
 
+/// The library for what the operator wishes, the provider in it, and the reason if it is less than the wish.
+fn load_runtime(
+    manifest: &Manifest,
+    pack_dir: &Path,
+    settings: &InferenceSettings,
+) -> Result<(Runtime, Provider, Option<String>), RegistryError> {
+    let mut fallback = None;
+    if settings.device != Device::Cpu {
+        let provider = Provider::from(&settings.gpu);
+        let usable = gpu::devices().and_then(|_| {
+            let runtime = Runtime::load_for_gpu(&settings.gpu.folder).map_err(|error| error.to_string())?;
+            if runtime.has(provider) {
+                Ok(runtime)
+            } else {
+                Err(format!("ONNX Runtime in {} lacks the {}", settings.gpu.folder.display(), provider.as_str()))
+            }
+        });
+        match usable {
+            Ok(runtime) => return Ok((runtime, provider, None)),
+            Err(reason) if settings.device == Device::Required => return Err(LoadError::NoGpu { reason }.into()),
+            Err(reason) => fallback = Some(reason),
+        }
+    }
+    let library = manifest.runtime_path(pack_dir);
+    if let Some(build) = manifest.runtime().build() {
+        read_verified(&library, build.sha256())?;
+    }
+    Ok((Runtime::load(&library, &manifest.runtime().version)?, Provider::Cpu, fallback))
+}
+
 impl Drop for Registry {
     fn drop(&mut self) {
         self.end_loading();
@@ -257,6 +285,7 @@ struct SessionMaker {
     runtime: Runtime,
     provider: Provider,
     threads: usize,
+    max_batch: usize,
     /// The process ends: no more sessions.
     ending: Arc<AtomicBool>,
 }
@@ -272,6 +301,8 @@ impl SessionMaker {
             provider: self.provider,
             threads: self.threads,
             cache_dir: self.cache_dir.as_deref(),
+            input: &self.entry.input,
+            max_batch: self.max_batch,
         };
         let maker = Arc::clone(self);
         let recipe: Recipe = Arc::new(move || {
@@ -293,7 +324,7 @@ fn load_model(maker: SessionMaker, settings: &InferenceSettings) -> Result<Loade
     let started = std::time::Instant::now();
     let (provider, threads) = (maker.provider, maker.threads);
     let (entry, maker) = (maker.entry.clone(), Arc::new(maker));
-    let (sessions, max_batch) = (settings.sessions(), settings.max_batch(&entry, provider));
+    let (sessions, max_batch) = (settings.sessions(), maker.max_batch);
     let runners = maker.make(1)?.into_iter().map(|runner| Box::new(runner) as Box<dyn BatchRunner>).collect();
     let limits = BatcherLimits { max_batch, max_delay: settings.max_batch_delay, max_queued: settings.queue_per_model };
     let batcher = Batcher::start(&entry.name, runners, limits)?;

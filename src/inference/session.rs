@@ -16,8 +16,9 @@ use ort::value::TensorRef;
 use sha2::{Digest, Sha256};
 
 use super::batcher::BatchRunner;
-use super::provider::{Device, Provider};
-use super::{Outputs, Tensor, rewrite};
+use super::provider::{Precision, Provider};
+use super::{Outputs, Tensor, gpu, rewrite};
+use crate::models::manifest::{InputSpec, Layout};
 
 /// Why ONNX Runtime or a model could not be loaded. The daemon does not start then.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,7 @@ pub enum LoadError {
         path = path.display()
     )]
     Version { path: PathBuf, found: String, needed: String },
-    #[error("inference.device is `required`, but ONNX Runtime offers no usable GPU: {reason}")]
+    #[error("inference.device is `required`, but no GPU can be used: {reason}")]
     NoGpu { reason: String },
     #[error("model {name}: {reason}")]
     Model { name: String, reason: String },
@@ -58,12 +59,32 @@ impl Runtime {
     /// If the file is no ONNX Runtime, or not version `needed` (`major.minor` are compared; a library of another version
     /// may lack functions that we call, and would then abort the process).
     pub fn load(path: &Path, needed: &str) -> Result<Self, LoadError> {
+        Self::load_if(path, needed, |found| major_minor(found) == major_minor(needed))
+    }
+
+    /// Loads the library for GPUs from a folder, and before it what it needs.
+    ///
+    /// # Errors
+    /// If the folder does not hold all of it, or the library is older than the functions that we call.
+    pub fn load_for_gpu(folder: &Path) -> Result<Self, LoadError> {
+        let failed = |reason| LoadError::Library { path: folder.into(), reason };
+        let path = gpu::runtime_in(folder).map_err(failed)?;
+        gpu::preload(folder).map_err(failed)?;
+        let needed = format!("1.{}", ort::sys::ORT_API_VERSION);
+        Self::load_if(
+            &path,
+            &needed,
+            |found| matches!(major_minor(found)[..], ["1", minor] if minor.parse::<u32>().is_ok_and(|minor| minor >= ort::sys::ORT_API_VERSION)),
+        )
+    }
+
+    fn load_if(path: &Path, needed: &str, fits: impl FnOnce(&str) -> bool) -> Result<Self, LoadError> {
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = loaded.as_ref() {
             return Ok(runtime.clone());
         }
         let found = library_version(path)?;
-        if major_minor(&found) != major_minor(needed) {
+        if !fits(&found) {
             return Err(LoadError::Version { path: path.into(), found, needed: needed.into() });
         }
         let failed = |reason: String| LoadError::Library { path: path.into(), reason };
@@ -85,17 +106,12 @@ impl Runtime {
         &self.version
     }
 
-    /// Turns the operator's wish into a provider, with the reason if it is less than the wish.
-    ///
-    /// # Errors
-    /// [`LoadError::NoGpu`] if a GPU is required and the library has no support for one.
-    pub fn choose_provider(&self, device: Device) -> Result<(Provider, Option<String>), LoadError> {
-        let reason = || "this library was built without CUDA".to_owned();
-        match (device, ep::CUDA::is_available().unwrap_or(false)) {
-            (Device::Cpu, _) => Ok((Provider::Cpu, None)),
-            (Device::Preferred | Device::Required, true) => Ok((Provider::Cuda, None)),
-            (Device::Preferred, false) => Ok((Provider::Cpu, Some(reason()))),
-            (Device::Required, false) => Err(LoadError::NoGpu { reason: reason() }),
+    /// Whether the library was built with a provider.
+    pub fn has(&self, provider: Provider) -> bool {
+        match provider {
+            Provider::Cpu => true,
+            Provider::Cuda => ep::CUDA::is_available().unwrap_or(false),
+            Provider::TensorRt(_) => ep::TensorRT::is_available().unwrap_or(false),
         }
     }
 }
@@ -138,6 +154,9 @@ pub struct ModelSource<'a> {
     pub threads: usize,
     /// Where optimised graphs are kept; `None` optimises at every start.
     pub cache_dir: Option<&'a Path>,
+    pub input: &'a InputSpec,
+    /// Most inputs in one run.
+    pub max_batch: usize,
 }
 
 /// Inputs of more values than a 640 × 640 picture have their working memory given back after the run. Raised, a daemon that
@@ -174,7 +193,9 @@ impl OnnxRunner {
     /// If ONNX Runtime refuses the file or the provider.
     pub fn load(runtime: &Runtime, source: &ModelSource<'_>, count: usize) -> Result<Vec<Self>, LoadError> {
         let failed = |error: String| LoadError::Model { name: source.name.into(), reason: error };
-        let cache = source.cache_dir.map(|dir| OptimisedGraph::new(dir, source, &runtime.version));
+        // TensorRT keeps what it has compiled by itself.
+        let dir = source.cache_dir.filter(|_| !matches!(source.provider, Provider::TensorRt(_)));
+        let cache = dir.map(|dir| OptimisedGraph::new(dir, source, &runtime.version));
         if let Some(bytes) = cache.as_ref().and_then(OptimisedGraph::read) {
             let runners: Result<Vec<_>, String> =
                 (0..count).map(|_| Self::open(runtime, source, &bytes, Graph::Optimised)).collect();
@@ -263,7 +284,7 @@ enum Graph<'a> {
 }
 
 fn builder(runtime: &Runtime, source: &ModelSource<'_>) -> ort::Result<SessionBuilder> {
-    let mut builder = Session::builder(&runtime.environment)?
+    let builder = Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(source.threads)?
         .with_inter_threads(1)?
@@ -271,10 +292,50 @@ fn builder(runtime: &Runtime, source: &ModelSource<'_>) -> ort::Result<SessionBu
         .with_intra_op_spinning(false)?
         // Patterns are kept for each input shape; with the detector's many shapes they only cost memory.
         .with_memory_pattern(false)?;
-    if source.provider == Provider::Cuda {
-        builder = builder.with_execution_providers([ep::CUDA::default().build().error_on_failure()])?;
+    // 32 bits are 32 bits, also in the tensor cores; no more memory than asked for; and no minute of trying out every algorithm for each new size.
+    let cuda = ep::CUDA::default()
+        .with_tf32(false)
+        .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
+        .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
+        .build();
+    match source.provider {
+        Provider::Cpu => Ok(builder),
+        Provider::Cuda => Ok(builder.with_execution_providers([cuda.error_on_failure()])?),
+        Provider::TensorRt(precision) => {
+            let [smallest, usual, largest] = profile(source.input, source.max_batch);
+            let mut tensorrt = ep::TensorRT::default()
+                .with_fp16(precision == Precision::Half)
+                .with_profile_min_shapes(smallest)
+                .with_profile_opt_shapes(usual)
+                .with_profile_max_shapes(largest);
+            if let Some(dir) = source.cache_dir.and_then(Path::to_str) {
+                tensorrt = tensorrt
+                    .with_engine_cache(true)
+                    .with_engine_cache_path(dir)
+                    .with_engine_cache_prefix(&source.sha256[..source.sha256.len().min(16)])
+                    .with_timing_cache(true)
+                    .with_timing_cache_path(dir);
+            }
+            Ok(builder.with_execution_providers([tensorrt.build().error_on_failure(), cuda])?)
+        }
     }
-    Ok(builder)
+}
+
+/// Sides of inputs of any size for which TensorRT compiles: the smallest, the usual and the largest. A page for a detector, or the width of a line of text.
+const PAGE_PX: [u32; 3] = [32, 640, 1280];
+const LINE_PX: [u32; 3] = [32, 640, 3200];
+
+/// The smallest, the usual and the largest input of a model as TensorRT writes them, such as `input:1x3x112x112`.
+fn profile(input: &InputSpec, max_batch: usize) -> [String; 3] {
+    let free = if input.size == [0, 0] { PAGE_PX } else { LINE_PX };
+    [(0, 1), (1, 1), (2, max_batch)].map(|(which, batch)| {
+        let [width, height] = input.size.map(|side| if side == 0 { free[which] } else { side });
+        let (name, channels) = (&input.name, input.channels());
+        match input.layout {
+            Layout::Nchw => format!("{name}:{batch}x{channels}x{height}x{width}"),
+            Layout::Nhwc => format!("{name}:{batch}x{height}x{width}x{channels}"),
+        }
+    })
 }
 
 impl BatchRunner for OnnxRunner {

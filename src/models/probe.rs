@@ -232,6 +232,8 @@ pub fn loader(manifest: &Manifest, pack_dir: &Path) -> Result<Box<Loader<'static
             provider: Provider::Cpu,
             threads: 1,
             cache_dir: None,
+            input: &entry.input,
+            max_batch: 1,
         };
         let mut runners = OnnxRunner::load(&runtime, &source, 1).map_err(|error| error.to_string())?;
         let runner = runners.pop().ok_or("no session was made")?;

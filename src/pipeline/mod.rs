@@ -40,6 +40,7 @@ use crate::face::landmarks::FaceLandmarks;
 use crate::face::liveness::PassiveLiveness;
 use crate::imaging::pdf::PdfOptions;
 use crate::inference::RequestContext;
+use crate::inference::provider::GpuSettings;
 use crate::inference::registry::{InferenceSettings, Registry, RegistryError};
 use crate::live::CHECK as LIVE_CHECK;
 use crate::live::intake::Bounds;
@@ -154,6 +155,11 @@ impl Engine {
         let cache_dir = config.models.cache_dir.clone().unwrap_or_else(|| pack_dir.join("cache"));
         let inference = InferenceSettings {
             device: config.inference.device,
+            gpu: GpuSettings {
+                provider: config.inference.gpu_provider,
+                precision: config.inference.gpu_precision,
+                folder: config.inference.gpu_runtime_dir.clone().unwrap_or_else(|| pack_dir.join("runtime-gpu")),
+            },
             sessions_per_model: config.inference.sessions_per_model,
             threads_per_session: config.inference.threads_per_session,
             max_batch: config.inference.max_batch,

@@ -15,7 +15,7 @@ use vouch::face::landmarks::{FaceLandmarks, Mesh, Region};
 use vouch::imaging::Image;
 use vouch::imaging::resize::resize;
 use vouch::inference::RequestContext;
-use vouch::inference::provider::Device;
+use vouch::inference::provider::{Device, GpuSettings};
 use vouch::inference::registry::{InferenceSettings, Registry};
 use vouch::models::find_pack_dir;
 use vouch::models::manifest::{Manifest, Role};
@@ -125,6 +125,7 @@ impl Models {
             let manifest = Manifest::load(own.as_deref()).unwrap();
             let settings = InferenceSettings {
                 device: Device::Cpu,
+                gpu: GpuSettings::default(),
                 sessions_per_model: 1,
                 threads_per_session: 1,
                 max_batch: 0,
