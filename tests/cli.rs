@@ -177,7 +177,10 @@ impl Verification for Service {
                 outcomes: [("face_match".into(), outcome.into())].into(),
                 duration_ms: 42.0,
             };
-            send(42.0, Event::Summary(summary)).await;
+            send(42.0, Event::Summary(summary.clone())).await;
+            if play == "twice" {
+                send(43.0, Event::Summary(summary)).await;
+            }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -720,6 +723,11 @@ fn bench_counts_refusals_and_failures_apart() {
     let (ended, found) = Stage::new().bench("PASS/refuse:internal", &["--callers", "1", "--requests", "4"]);
     assert_eq!(ended.code, 70, "{ended:?}");
     assert_eq!(found["steps"][0]["failed"], json!({ "INTERNAL": 2 }));
+    for half in ["PASS/cut", "PASS/twice"] {
+        let (ended, found) = Stage::new().bench(half, &["--callers", "1", "--requests", "4"]);
+        assert_eq!(ended.code, 70, "{half}: {ended:?}");
+        assert_eq!(found["steps"][0]["failed"], json!({ "DATA_LOSS": 2 }), "{half}");
+    }
     // Refused at the first request: there is nothing to measure.
     let (ended, found) = Stage::new().bench("refuse:bad-input", &["--callers", "1"]);
     assert_eq!((ended.code, found), (65, Value::Null), "{ended:?}");

@@ -38,7 +38,7 @@ pub struct Verdict {
 /// Runs one verification to the end of its stream.
 ///
 /// # Errors
-/// The daemon's status, or UNAVAILABLE if the stream ended without a summary or went on behind it.
+/// The daemon's status, or DATA_LOSS if the stream ended without a summary or went on behind it: the daemon's fault, not the connection's.
 pub async fn verification(
     client: &mut VerificationClient<Channel>,
     request: Request<VerifyRequest>,
@@ -48,7 +48,7 @@ pub async fn verification(
     let (mut accepted, mut results, mut summary) = (None, Vec::new(), None);
     while let Some(event) = events.message().await? {
         if summary.is_some() {
-            return Err(Status::unavailable("the daemon sent more behind its summary"));
+            return Err(Status::data_loss("the daemon sent more behind its summary"));
         }
         match event.event {
             Some(Event::Accepted(_)) => accepted = Some(started.elapsed()),
@@ -58,7 +58,7 @@ pub async fn verification(
         }
     }
     let (summary, answered) =
-        summary.ok_or_else(|| Status::unavailable("the daemon ended the answer before its summary"))?;
+        summary.ok_or_else(|| Status::data_loss("the daemon ended the answer before its summary"))?;
     let outcomes = outcomes(&summary).into_iter().map(|(check, word)| (check.to_owned(), word)).collect();
     let verdict = Verdict { outcome: outcome_word(summary.outcome()), outcomes };
     Ok(Exchange { accepted, results, verdict, answered })
