@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench bench-peers bench-host bench-gpu gpu clean python-example python-packages peers-packages pack sample-photos build-tools nextest
+.PHONY: help build demo test lint bench bench-peers bench-host bench-gpu gpu clean python-example python-packages peers-tools peers-packages pack sample-photos build-tools nextest
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -90,11 +90,11 @@ $(CACHE)/python/.complete: examples/python/requirements.txt proto/vouch/v1/vouch
 		--grpc_python_out=$(CACHE)/python vouch/v1/vouch.proto
 	@touch $@
 
-# What the daemon is compared with: a gigabyte that nothing else needs.
+# What the daemon is compared with: a gigabyte that nothing else needs. What has to be installed as root comes before the download.
 peers-packages: $(CACHE)/peers/.complete
-	@examples/install-missing.sh tesseract
-$(CACHE)/peers/.complete: benches/peers/requirements.txt
-	@examples/install-missing.sh pip3
+peers-tools:
+	@examples/install-missing.sh pip3 tesseract
+$(CACHE)/peers/.complete: benches/peers/requirements.txt | peers-tools
 	@echo "installing the peers' packages into $(CACHE)/peers"
 	@rm -rf $(CACHE)/peers
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
