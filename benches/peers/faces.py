@@ -29,6 +29,11 @@ MIN_SCORE = 0.6
 SAME_FACE_OVERLAP = 0.3
 
 
+def let_spin(options: onnxruntime.SessionOptions, spins: bool) -> None:
+    """Whether idle threads of a session wait for work in a loop, as by default, which takes processor time from all else, or asleep, as the daemon's do."""
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+
+
 def dlib_template(padding: float) -> np.ndarray:
     return (padding + DLIB) / (1 + 2 * padding)
 
@@ -53,8 +58,9 @@ class Face:
 class Network:
     """One session, which any number of threads may share. `threads` 0 leaves the number to onnxruntime: all cores."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, spins: bool) -> None:
         options = onnxruntime.SessionOptions()
+        let_spin(options, spins)
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -68,9 +74,9 @@ class Network:
 class FaceModels:
     """Every model that looks at faces, loaded once."""
 
-    def __init__(self, pack: Path, threads: int) -> None:
+    def __init__(self, pack: Path, threads: int, spins: bool = False) -> None:
         def load(name: str) -> Network:
-            return Network(pack / f"{name}.onnx", threads)
+            return Network(pack / f"{name}.onnx", threads, spins)
 
         self.yunet = load("yunet")
         self.sface = load("sface")

@@ -30,11 +30,16 @@ import cv2
 import numpy as np
 import zxingcpp
 
-from faces import ESCALATING, FaceModels, decode
+from faces import ESCALATING, FaceModels, decode, let_spin
 
 # Inputs of the detector in the `usual` variant: large enough for a printed portrait, and for a selfie.
 DOCUMENT_SIDE = (960,)
 SELFIE_SIDE = (640,)
+# In `same-work`: one run of the daemon's size, which it runs on the page alone.
+SAME_WORK_DOCUMENT_SIDE = (640,)
+
+# What the daemon looks for: `Symbology::DOCUMENT`.
+FORMATS = zxingcpp.barcode_formats_from_str("PDF417,MicroPDF417,QRCode,MicroQRCode,Aztec,DataMatrix,Code128,Code39")
 
 # Lengths of the lines of machine-readable zones after ICAO Doc 9303.
 LINE_LENGTHS = (30, 36, 44)
@@ -61,11 +66,21 @@ class Stages:
 class Stack:
     """Every part, loaded once. `threads` is what one stage may use."""
 
-    def __init__(self, pack: Path, threads: int, tessdata: Path | None) -> None:
+    def __init__(self, pack: Path, threads: int, spins: bool, tessdata: Path | None) -> None:
         from passporteye import read_mrz
         from rapidocr import RapidOCR
+        from rapidocr.inference_engine.onnxruntime import OrtInferSession
 
-        self.faces = FaceModels(pack, threads)
+        # RapidOCR's configuration has no such setting.
+        session_options = OrtInferSession._init_sess_opts
+
+        def with_spinning(configuration: Any) -> Any:
+            options = session_options(configuration)
+            let_spin(options, spins)
+            return options
+
+        OrtInferSession._init_sess_opts = staticmethod(with_spinning)
+        self.faces = FaceModels(pack, threads, spins)
         self.rapidocr = RapidOCR(params={"EngineConfig.onnxruntime.intra_op_num_threads": threads, "Global.log_level": "critical"})
         self.read_mrz = read_mrz
         self.fastmrz = None
@@ -85,7 +100,7 @@ class Stack:
         return zone_lines((found.aux.get("text") or "").split("\n")) if found else []
 
     def verify(self, variant: str, zone_reader: str, document_file: bytes, selfie_file: bytes) -> tuple[dict[str, Any], Stages]:
-        """Variants. `usual`: one embedding by each model, one age by each. `same-work`: the daemon's model runs, mirror images and pose
+        """Variants. `usual`: one embedding by each model, one age by each. `same-work`: the daemon's runs on faces, mirror images and pose
         included. `leanest`: `usual`, the zone taken from RapidOCR's text instead of read a second time, stages beside each other."""
         stages = Stages()
         same_work = variant == "same-work"
@@ -123,7 +138,7 @@ class Stack:
             document = pool.submit(stages.run, "decode document", decode, document_file)
             selfie = pool.submit(stages.run, "decode selfie", decode, selfie_file)
             document, selfie = document.result(), selfie.result()
-            sides = (ESCALATING, ESCALATING) if same_work else (DOCUMENT_SIDE, SELFIE_SIDE)
+            sides = (SAME_WORK_DOCUMENT_SIDE, ESCALATING) if same_work else (DOCUMENT_SIDE, SELFIE_SIDE)
             tasks = [pool.submit(work, document) for work in (text, zone, codes)]
             tasks.append(pool.submit(face, document, "document", sides[0]))
             tasks.append(pool.submit(face, selfie, "selfie", sides[1]))
@@ -139,7 +154,7 @@ class Stack:
 
 def barcodes(image: np.ndarray) -> list[str]:
     grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    return [bytes(symbol.bytes).hex() for symbol in zxingcpp.read_barcodes(grey)]
+    return [bytes(symbol.bytes).hex() for symbol in zxingcpp.read_barcodes(grey, formats=FORMATS)]
 
 
 def zone_lines(lines: list[str]) -> list[str]:
@@ -200,6 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pack", type=Path, required=True, help="the daemon's model pack")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of one stage")
+    parser.add_argument("--spinning", action="store_true", help="let idle threads of onnxruntime spin, as by default")
     parser.add_argument("--tessdata", type=Path, help="folder with mrz.traineddata, for FastMRZ")
     arguments = parser.parse_args()
     # Answers go to the real standard output alone; what libraries print goes to the log.
@@ -210,7 +226,7 @@ def main() -> None:
     cv2.setNumThreads(arguments.threads)
     # Tesseract is faster so, wherever it was measured: its threads wait for each other by spinning.
     os.environ["OMP_THREAD_LIMIT"] = "1"
-    worker = Worker(Stack(arguments.pack, arguments.threads, arguments.tessdata))
+    worker = Worker(Stack(arguments.pack, arguments.threads, arguments.spinning, arguments.tessdata))
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         try:

@@ -20,25 +20,34 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from processes import Child, Failure
+
+if TYPE_CHECKING:
+    from daemon import Daemon
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PEER_PACKAGES = ROOT / ".cache" / "peers"
 CLIENT_PACKAGES = ROOT / ".cache" / "python"
-sys.path[:0] = [str(HERE), str(CLIENT_PACKAGES)]
+# For `daemon` and `load`, which are imported once it is known that their packages are there.
+sys.path.append(str(CLIENT_PACKAGES))
 
-try:
-    from daemon import Daemon, verify_request
-    from processes import Child, Failure
-except ModuleNotFoundError as missing:
-    sys.exit(f"error: the Python package {missing.name} is missing; run `make python-packages` first")
-
-PARTS = ("full", "mrz", "barcode", "selfie")
+PARTS = {
+    "full": "a whole verification of a document and a selfie, beside three variants of a Python stack",
+    "mrz": "the machine-readable zone, beside FastMRZ, PassportEye and RapidOCR",
+    "barcode": "barcodes, beside zxing-cpp",
+    "selfie": "a selfie and a reference photograph under load, beside a FastAPI service",
+}
 CORES = len(os.sched_getaffinity(0))
 SELFIE_PIXELS = 2_000_000
 CALLERS = (1, 2, 4, 8)
 LOAD_OF_OPEN_LOOP = 0.7
+
+# What each peer must answer where vouchd does, beside `live_probability` and the ages.
+ONE_VECTOR_EACH = ("cosine_a", "cosine_b")
+RUNS_ON_FACES = ("cosine_a_mirrored", "cosine_b_mirrored", "yaw_deg", "pitch_deg")
 
 # How far answers may lie apart. Crops are cut by different code, which moves scores a little.
 MAX_COSINE_DIFFERENCE = 0.03
@@ -60,22 +69,32 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default=",".join(PARTS), metavar="PARTS", help="comma-separated, of %(default)s")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant [%(default)s]")
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of one measurement under load [%(default)s]")
-    parser.add_argument("--vouch", type=Path, default=ROOT / "target/release/vouch")
-    parser.add_argument("--vouchd", type=Path, default=ROOT / "target/release/vouchd")
-    parser.add_argument("--pack", type=Path, default=ROOT / "models/pack", help="model pack of the peers; the daemon finds its own")
-    parser.add_argument("--document", type=Path, help="picture of a passport page [drawn: 12 megapixels]")
-    parser.add_argument("--selfie", type=Path, help="[the sample photograph, enlarged to 2 megapixels]")
-    parser.add_argument("--reference", type=Path, help="earlier photograph of the person [the sample portrait]")
-    parser.add_argument("--seed", type=int, default=11, help="of the drawn passport [%(default)s]")
+    parts = "\n".join(f"  {name:8} {meaning}" for name, meaning in PARTS.items())
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__.splitlines()[0]}\n\nparts:\n{parts}",
+        epilog="environment:\n  PEERS_TESSDATA  folder with mrz.traineddata; without it FastMRZ is left out\n\n"
+        "exit codes:\n  0  measured, and the answers agree\n  1  something that is needed is missing or fails\n  3  measured, but answers disagree\n\n"
+        "`make bench-peers` builds and fetches what is needed. README.md beside this file says what is fair.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", default=",".join(PARTS), metavar="PARTS", help="comma-separated [%(default)s]")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each contestant [%(default)s]")
+    parser.add_argument("--seconds", type=float, default=8.0, metavar="S", help="length of one measurement under load [%(default)s]")
+    parser.add_argument("--vouch", type=Path, default=ROOT / "target/release/vouch", metavar="FILE", help="[target/release/vouch]")
+    parser.add_argument("--vouchd", type=Path, default=ROOT / "target/release/vouchd", metavar="FILE", help="[target/release/vouchd]")
+    parser.add_argument("--pack", type=Path, default=ROOT / "models/pack", metavar="FOLDER", help="model pack of the peers; the daemon finds its own [models/pack]")
+    parser.add_argument("--document", type=Path, metavar="FILE", help="picture of a passport page [drawn: 12 megapixels]")
+    parser.add_argument("--selfie", type=Path, metavar="FILE", help="[the sample photograph, enlarged to 2 megapixels]")
+    parser.add_argument("--reference", type=Path, metavar="FILE", help="earlier photograph of the person [the sample portrait]")
+    parser.add_argument("--seed", type=int, default=11, metavar="N", help="of the drawn passport [%(default)s]")
+    parser.add_argument("--spinning", action="store_true", help="let idle threads of the Python stack's onnxruntime spin, as by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     arguments = parser.parse_args()
-    arguments.only = arguments.only.split(",")
+    arguments.only = [part for part in arguments.only.split(",") if part]
     if unknown := set(arguments.only) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if not arguments.only:
+        parser.error("--only names no part")
     if arguments.rounds < 1 or arguments.seconds <= 0:
         parser.error("--rounds and --seconds must be above 0")
     return arguments
@@ -87,8 +106,10 @@ def parse_arguments() -> argparse.Namespace:
 class Stack:
     """The worker process with the Python parts."""
 
-    def __init__(self, pack: Path, tessdata: Path | None, directory: Path) -> None:
+    def __init__(self, pack: Path, spins: bool, tessdata: Path | None, directory: Path) -> None:
         command = [sys.executable, HERE / "python_stack.py", "--pack", pack, "--threads", str(CORES)]
+        if spins:
+            command.append("--spinning")
         if tessdata:
             command += ["--tessdata", tessdata]
         self.child = Child("the Python stack", command, directory / "stack.log", environment=peer_environment(), pipes=True)
@@ -123,22 +144,28 @@ class Stack:
 
 
 class Service:
-    """The FastAPI service in one configuration. `threads` 0: onnxruntime's own choice, all cores."""
+    """The FastAPI service in one configuration. `threads` 0: onnxruntime's own choice, all cores. `spins`: its idle threads spin."""
 
-    def __init__(self, workers: int, threads: int, pack: Path, directory: Path) -> None:
+    def __init__(self, workers: int, threads: int, spins: bool, pack: Path, directory: Path) -> None:
         self.name = f"service, {plural(workers, 'worker')}, {'all cores' if threads == 0 else plural(threads, 'thread')} each"
+        if spins:
+            self.name += ", spinning"
         self.workers = workers
-        self.socket = directory / f"service-{workers}-{threads}.sock"
+        self.socket = directory / f"service-{workers}-{threads}-{spins:d}.sock"
+        self.ready = self.socket.with_suffix(".ready")
+        self.ready.mkdir()
         command = [
             sys.executable, "-m", "uvicorn", "service:create_app", "--factory", "--app-dir", HERE, "--uds", self.socket,
             "--workers", str(workers), "--loop", "uvloop", "--http", "httptools", "--log-level", "warning", "--no-access-log",
         ]  # fmt: skip
-        environment = peer_environment() | {"PEERS_PACK": str(pack), "PEERS_THREADS": str(threads)}
+        environment = peer_environment() | {
+            "PEERS_PACK": str(pack), "PEERS_THREADS": str(threads), "PEERS_SPINNING": f"{spins:d}", "PEERS_READY": str(self.ready),
+        }  # fmt: skip
         self.child = Child(self.name, command, self.socket.with_suffix(".log"), environment=environment)
 
     def __enter__(self) -> Service:
         try:
-            self.child.wait_until(lambda: self._curl("/health") is not None)
+            self.child.wait_until(self._is_serving)
         except BaseException:
             self.child.stop()
             raise
@@ -146,6 +173,10 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self.child.stop()
+
+    def _is_serving(self) -> bool:
+        """Whether every worker has its models: a connection may come to any of them."""
+        return len(list(self.ready.iterdir())) >= self.workers and self._curl("/health") is not None
 
     def _curl(self, path: str, body: bytes | None = None) -> dict[str, Any] | None:
         """One request by hand: no client library is worth its place for two of them. `None` if there is no good answer."""
@@ -184,8 +215,9 @@ class Comparison:
     def run(self) -> int:
         arguments = self.arguments
         check_requirements(arguments, self.tessdata)
-        python = self.stack.enter_context(Stack(arguments.pack, self.tessdata, self.directory))
-        self.python = python
+        from daemon import Daemon
+
+        self.python = self.stack.enter_context(Stack(arguments.pack, arguments.spinning, self.tessdata, self.directory))
         self.daemon = self.stack.enter_context(Daemon(arguments.vouchd, ROOT, self.directory))
         self.prepare_media()
         self.tell_machine()
@@ -195,8 +227,10 @@ class Comparison:
         print(f"\nload average at the end: {load_average()}")
         self.report["machine"]["load_average_at_end"] = os.getloadavg()
         self.report["disagreements"] = self.disagreements
+        self.report["left_out"] = [] if self.tessdata else ["FastMRZ"]
         if arguments.json:
             arguments.json.write_text(json.dumps(self.report, indent=1) + "\n")
+        self.tell_what_is_left_out()
         for disagreement in self.disagreements:
             print(f"DISAGREES: {disagreement}")
         return 3 if self.disagreements else 0
@@ -245,8 +279,11 @@ class Comparison:
         print(f"machine: {cpu_model()}, {plural(CORES, 'core')}, load average {load_average()}")
         print(f"versions: Python {platform.python_version()}, " + ", ".join(f"{name} {one}" for name, one in versions.items()))
         print(f"command: {' '.join(sys.argv)}")
-        if not self.tessdata:
-            print("NOTE: FastMRZ is left out: PEERS_TESSDATA does not name a folder with mrz.traineddata. PassportEye takes its place.")
+        self.tell_what_is_left_out()
+
+    def tell_what_is_left_out(self) -> None:
+        if not self.tessdata and {"full", "mrz"} & set(self.arguments.only):
+            print("LEFT OUT: FastMRZ, since PEERS_TESSDATA names no folder with mrz.traineddata (see README.md). In `full` PassportEye takes its place.")
 
     # ---------------------------------------------------------------- one thing at a time
 
@@ -274,6 +311,8 @@ class Comparison:
         }
 
     def measure_full(self) -> dict[str, Any]:
+        from daemon import verify_request
+
         request = verify_request(document=self.document, selfie=self.selfie)
         media = {"document": self.document, "selfie": self.selfie, "zone_reader": self.zone_reader}
         contestants: dict[str, Callable[[], dict[str, Any]]] = {"vouchd": lambda: self.daemon.verify(request)}
@@ -289,7 +328,8 @@ class Comparison:
         for name, result in results.items():
             answers = result["answers"]
             if name != "vouchd":
-                self.compare_scores(f"full, {name}", ours, answers)
+                required = RUNS_ON_FACES if name == "Python, same-work" else ONE_VECTOR_EACH
+                self.compare_scores(f"full, {name}", required, ours, answers)
             self.tell_zone(name, answers.get("mrz", []), ours.get("mrz", []))
         return results
 
@@ -304,8 +344,6 @@ class Comparison:
         title("mrz: the machine-readable zone of the document's picture")
         print_ratios(results)
         print_stages({"vouchd": results["vouchd"]})
-        if not self.tessdata:
-            print("FastMRZ was left out (see above)")
         for name, result in results.items():
             self.tell_zone(name, result["answers"]["mrz"], results["vouchd"]["answers"]["mrz"])
         return results
@@ -335,15 +373,18 @@ class Comparison:
     # ---------------------------------------------------------------- under load
 
     def measure_selfie(self) -> dict[str, Any]:
-        configurations = dict.fromkeys([(1, 0), (1, 1), (CORES, 1)])
+        from daemon import verify_request
+
+        # A session of one thread has no idle ones that could spin.
+        configurations = dict.fromkeys([(1, 0, False), (1, 0, True), (1, 1, False), (CORES, 1, False)])
         services = [
-            self.stack.enter_context(Service(workers, threads, self.arguments.pack, self.directory))
-            for workers, threads in configurations
+            self.stack.enter_context(Service(*configuration, self.arguments.pack, self.directory))
+            for configuration in configurations
         ]
         title("selfie: a selfie and a reference photograph, under load")
         ours = self.daemon.verify(verify_request(selfie=self.selfie, reference=self.reference))["answers"]
         for service in services:
-            self.compare_scores(service.name, ours, service.verify(self.selfie, self.reference))
+            self.compare_scores(service.name, RUNS_ON_FACES, ours, service.verify(self.selfie, self.reference))
         targets: dict[str, Daemon | Service] = {"vouchd": self.daemon} | {service.name: service for service in services}
 
         closed: dict[str, dict[int, list[dict[str, Any]]]] = {name: {callers: [] for callers in CALLERS} for name in targets}
@@ -416,25 +457,23 @@ class Comparison:
 
     # ---------------------------------------------------------------- the same answers?
 
-    def compare_scores(self, name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-        """Prints each score beside the daemon's. A peer that gives another answer does other work."""
+    def compare_scores(self, name: str, required: tuple[str, ...], ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+        """Prints each score beside the daemon's. A peer that gives another answer, or none, does other work."""
         cells = []
-        for measure in ("cosine_a", "cosine_b", "age_a_years", "age_b_years", "live_probability", "yaw_deg", "pitch_deg"):
-            mirrored = f"{measure}_mirrored"
-            measure = mirrored if mirrored in theirs else measure
+        for measure in ("age_a_years", "age_b_years", "live_probability", *required):
             # The daemon may compare vectors with the mirror image alone; those of the face alone lie near them.
-            own = ours.get(measure, ours.get(mirrored))
+            own = ours.get(measure, ours.get(f"{measure}_mirrored"))
             if measure not in theirs or own is None:
+                lacking = [who for who, answer in ((name, theirs.get(measure)), ("vouchd", own)) if answer is None]
+                self.disagreements.append(f"{name}: no {measure} from {' and '.join(lacking)}; was a face found?")
                 continue
             cells.append(f"{measure} {theirs[measure]:.3f} ({own:.3f})")
             difference = abs(theirs[measure] - own)
             is_age = measure.startswith("age")
             limit = MAX_AGE_DIFFERENCE if is_age else MAX_COSINE_DIFFERENCE
-            is_strict = measure == mirrored or (is_age and "cosine_a" not in theirs)
+            is_strict = measure.endswith("_mirrored") or (is_age and required == RUNS_ON_FACES)
             if is_strict and difference > limit:
                 self.disagreements.append(f"{name}: {measure} {theirs[measure]:.3f}, vouchd {own:.3f}")
-        if not cells:
-            self.disagreements.append(f"{name}: no score to compare; was a face found?")
         print(f"{name}, in parentheses vouchd: {', '.join(cells)}")
 
     def tell_zone(self, name: str, lines: list[str], of_daemon: list[str]) -> None:
@@ -527,6 +566,12 @@ def tessdata() -> Path | None:
 
 
 def check_requirements(arguments: argparse.Namespace, tessdata: Path | None) -> None:
+    if arguments.json and not (arguments.json.parent.is_dir() and os.access(arguments.json.parent, os.W_OK)):
+        raise Failure(f"{arguments.json} cannot be written")
+    try:
+        import daemon  # noqa: F401
+    except ModuleNotFoundError as missing:
+        raise Failure(f"the Python package {missing.name} is missing; run `make python-packages` first") from None
     if not (PEER_PACKAGES / "rapidocr").is_dir():
         raise Failure("the peers' packages are missing; run `make peers-packages` first")
     for binary in (arguments.vouch, arguments.vouchd):
@@ -540,9 +585,11 @@ def check_requirements(arguments: argparse.Namespace, tessdata: Path | None) -> 
         if not path.is_file():
             raise Failure(f"there is no {path}" + ("; run `make sample-photos` first" if path in photos else ""))
     try:
-        subprocess.run(["tesseract", "--version"], capture_output=True, check=True)
+        languages = subprocess.run(["tesseract", "--list-langs"], capture_output=True, text=True, check=False).stdout.split()
     except FileNotFoundError:
         raise Failure("tesseract is missing; run `make peers-packages` first, or install tesseract-ocr and tesseract-ocr-eng") from None
+    if "eng" not in languages:
+        raise Failure("tesseract lacks the language eng, which PassportEye reads with; install tesseract-ocr-eng")
     if os.environ.get("PEERS_TESSDATA") and not tessdata:
         raise Failure(f"PEERS_TESSDATA names {os.environ['PEERS_TESSDATA']}, where there is no mrz.traineddata")
 

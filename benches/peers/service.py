@@ -4,7 +4,8 @@
 images of both faces, and of the selfie liveness, both age models with mirror images, and the pose. The endpoint is a plain function, so FastAPI
 runs it on its thread pool; OpenCV and onnxruntime release the interpreter's lock while they work.
 
-Started by `run.py` with uvicorn on a Unix socket. Environment: PEERS_PACK, the model pack; PEERS_THREADS, threads of each session (0: all cores).
+Started by `run.py` with uvicorn on a Unix socket. Environment: PEERS_PACK, the model pack; PEERS_THREADS, threads of each session (0: all cores);
+PEERS_SPINNING, 1 if idle threads may spin; PEERS_READY, a folder in which each worker that has its models leaves a file.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def create_app() -> FastAPI:
     if threads:
         # With a thread for each session, parallelism comes from requests; OpenCV's own threads would only get in their way.
         cv2.setNumThreads(threads)
-    models = FaceModels(Path(os.environ["PEERS_PACK"]), threads)
+    models = FaceModels(Path(os.environ["PEERS_PACK"]), threads, os.environ["PEERS_SPINNING"] == "1")
     app = FastAPI()
 
     @app.get("/health")
@@ -37,6 +38,7 @@ def create_app() -> FastAPI:
         except ValueError as error:
             raise HTTPException(status_code=422, detail=str(error)) from error
 
+    (Path(os.environ["PEERS_READY"]) / str(os.getpid())).touch()
     return app
 
 
