@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::load::Load;
 
 /// The search ends where twice the callers raise the throughput by no more than this: beyond it more callers wait longer and get nothing.
-const LEAST_RISE: f64 = 0.03;
+pub const LEAST_RISE: f64 = 0.03;
 
 /// The search ends here at the latest. A daemon takes 256 connections and, by default, as many waiting requests.
 const MOST_CALLERS: usize = 256;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::figures::{StepFigures, digits};
 use super::machine::Machine;
 use super::media::PictureFacts;
-use super::plan::{PLANNED_LOAD, Saturation};
+use super::plan::{LEAST_RISE, PLANNED_LOAD, Saturation};
 use super::tables::{
     cost_table, counts_table, distributions, latency_table, mebibytes, parts_table, percentiles, ways_table,
 };
@@ -137,8 +137,7 @@ impl Measurement {
         }
         if let Some(saturation) = self.saturation {
             let most = self.steps.iter().map(|step| step.answered_per_second).fold(0.0, f64::max);
-            // The rise at which the search goes on.
-            if most > saturation.per_second * 1.03 {
+            if most > saturation.per_second * (1.0 + LEAST_RISE) {
                 warnings.push(format!(
                     "the search for saturation ended too early: another step had {} answers a second",
                     digits(most)
