@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -41,6 +42,8 @@ struct Daemon {
     draining: bool,
     /// Verifications so far.
     verified: AtomicU64,
+    /// Connections so far.
+    connections: AtomicU64,
 }
 
 fn result(check: &str, outcome: Outcome) -> CheckResult {
@@ -292,6 +295,11 @@ impl Stage {
             let _inside = runtime.enter();
             tokio::net::UnixListener::bind(folder.path().join("vouch.sock")).unwrap()
         };
+        let counted = Arc::clone(&daemon);
+        let incoming = UnixListenerStream::new(listener).map(move |connection| {
+            counted.connections.fetch_add(1, Ordering::Relaxed);
+            connection
+        });
         let service = VerificationServer::new(Service(Arc::clone(&daemon))).max_decoding_message_size(32 << 20);
         let (reporter, health) = tonic_health::server::health_reporter();
         runtime.block_on(reporter.set_serving::<VerificationServer<Service>>());
@@ -299,7 +307,7 @@ impl Stage {
             tonic::transport::Server::builder()
                 .add_service(health)
                 .add_service(service)
-                .serve_with_incoming(UnixListenerStream::new(listener)),
+                .serve_with_incoming(incoming),
         );
         Self { daemon, folder, _runtime: runtime }
     }
@@ -780,6 +788,15 @@ fn bench_reports_the_steps_done_when_it_is_interrupted() {
 }
 
 #[test]
+fn bench_keeps_its_connections_from_step_to_step() {
+    let stage = Stage::new();
+    let (ended, found) = stage.bench("PASS", &["--callers", "5,3,5", "--rate", "50", "--connections", "4"]);
+    assert_eq!((ended.code, &found["steps"][3]["connections"]), (0, &json!(4)), "{ended:?}");
+    // One asks for the state, and one finds out who listens.
+    assert_eq!(stage.daemon.connections.load(Ordering::Relaxed), 2 + 4);
+}
+
+#[test]
 fn bench_refuses_what_does_not_go_together() {
     let stage = Stage::new();
     let given = ["--selfie", "b.jpg", "--reference", "a.jpg"];
@@ -790,6 +807,7 @@ fn bench_refuses_what_does_not_go_together() {
         ([&["selfie", "--rate", "0"][..], &given].concat(), 64, "requests a second"),
         ([&["selfie", "--rate", "many"][..], &given].concat(), 64, "requests a second"),
         ([&["selfie", "--callers", "0"][..], &given].concat(), 64, "0 is not in 1..=1024"),
+        ([&["selfie", "--connections", "256"][..], &given].concat(), 64, "256 is not in 1..=255"),
         ([&["selfie", "--requests", "5"][..], &given].concat(), 64, "--callers"),
         ([&["selfie", "--requests", "5", "--callers", "1", "--rate", "1"][..], &given].concat(), 64, "cannot be used"),
         ([&["mixed", "--mix", "face=1"][..], &given].concat(), 64, "no part is called face"),

@@ -49,16 +49,16 @@ impl Callers {
         Ok(callers)
     }
 
-    /// The same over so many new connections.
+    /// The same over so many connections, which stay open for the steps to come: the daemon notices closed ones late, and would count old and new
+    /// against its limit.
     ///
     /// # Errors
     /// As [`connect`].
-    pub async fn with_connections(&self, count: usize) -> Result<Self, Failure> {
-        let mut connections = Vec::with_capacity(count);
-        for _ in 0..count {
-            connections.push(connect(&self.target).await?);
+    pub async fn with_connections(&mut self, count: usize) -> Result<Self, Failure> {
+        while self.connections.len() < count {
+            self.connections.push(connect(&self.target).await?);
         }
-        Ok(Self { connections, ..self.clone() })
+        Ok(Self { connections: self.connections[..count].to_vec(), ..self.clone() })
     }
 
     pub fn parts(&self) -> &[Part] {

@@ -78,8 +78,10 @@ pub struct BenchArgs {
     /// How long one answer may take; the daemon stops working then
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub timeout: Duration,
-    /// Connections to the daemon, which takes 64 requests at once on each [default: one for each caller, at most 16; 16 for --rate]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Connections to the daemon, which takes 64 requests at once on each, and 256 connections by default [default: one for each caller, at most
+    /// 16; 16 for --rate]
+    // One of the daemon's connections is left for asking whether it is still there.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=255))]
     connections: Option<u16>,
     /// Requests of an open loop that may be under way at once; those beyond are counted as not sent
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65_536))]
@@ -111,7 +113,7 @@ pub async fn run(args: &BenchArgs, target: &Target) -> Result<u8, Failure> {
         pictures.draw_document(face.as_ref())?;
     }
     let daemon = args.pid.map_or_else(|| Process::behind(&target.socket), Process::of);
-    let callers = Callers::new(target, pictures.parts()).await?;
+    let mut callers = Callers::new(target, pictures.parts()).await?;
     let mut measurement = Measurement {
         date: super::today().to_string(),
         machine: Machine::here(),
@@ -125,7 +127,7 @@ pub async fn run(args: &BenchArgs, target: &Target) -> Result<u8, Failure> {
         interrupted: false,
     };
     let ended = tokio::select! {
-        ended = take_all(args, target, &callers, daemon.ok(), &mut measurement) => Some(ended),
+        ended = take_all(args, target, &mut callers, daemon.ok(), &mut measurement) => Some(ended),
         _ = tokio::signal::ctrl_c() => None,
     };
     measurement.interrupted = ended.is_none();
@@ -151,7 +153,7 @@ async fn find_face(target: &Target, pictures: &Pictures) -> Result<Option<proto:
 async fn take_all(
     args: &BenchArgs,
     target: &Target,
-    callers: &Callers,
+    callers: &mut Callers,
     daemon: Option<Process>,
     measurement: &mut Measurement,
 ) -> Result<(), Failure> {
@@ -170,11 +172,11 @@ async fn take_all(
     Ok(())
 }
 
-/// Takes one step, over connections of its own.
+/// Takes one step.
 async fn take(
     args: &BenchArgs,
     step: &Planned,
-    callers: &Callers,
+    callers: &mut Callers,
     daemon: Option<Process>,
     cores: usize,
 ) -> Result<StepFigures, Failure> {
