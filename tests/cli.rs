@@ -304,10 +304,7 @@ impl Stage {
         let (reporter, health) = tonic_health::server::health_reporter();
         runtime.block_on(reporter.set_serving::<VerificationServer<Service>>());
         runtime.spawn(
-            tonic::transport::Server::builder()
-                .add_service(health)
-                .add_service(service)
-                .serve_with_incoming(incoming),
+            tonic::transport::Server::builder().add_service(health).add_service(service).serve_with_incoming(incoming),
         );
         Self { daemon, folder, _runtime: runtime }
     }
@@ -666,8 +663,11 @@ impl Stage {
     fn bench(&self, play: &str, more: &[&str]) -> (Ended, Value) {
         std::fs::write(self.path("selfie.jpg"), play).unwrap();
         let mut arguments = vec!["bench", "selfie", "--selfie", "selfie.jpg", "--reference", "a.jpg"];
-        arguments.extend(["--json", "bench.json", "--warm-up", "50ms"]);
-        if !more.contains(&"--requests") {
+        arguments.extend(["--json", "bench.json"]);
+        if !more.contains(&"--warm-up") {
+            arguments.extend(["--warm-up", "50ms"]);
+        }
+        if !more.contains(&"--requests") && !more.contains(&"--duration") {
             arguments.extend(["--duration", "300ms"]);
         }
         arguments.extend(more);
@@ -785,6 +785,22 @@ fn bench_reports_the_steps_done_when_it_is_interrupted() {
     let found: Value = serde_json::from_str(&ended.out).unwrap();
     assert_eq!(found["interrupted"], true);
     assert!((1..100).contains(&found["steps"].as_array().unwrap().len()), "{found}");
+}
+
+#[test]
+fn bench_finds_faults_in_the_warm_up_too() {
+    for (play, words) in [("PASS/FAIL", "another outcome"), ("PASS/refuse:internal", "the daemon failed")] {
+        let stage = Stage::new();
+        // The second request of all comes in the warm-up, and the window is over before the third.
+        let late = ["--rate", "0.5", "--warm-up", "300ms", "--duration", "300ms"];
+        let (ended, found) = stage.bench(play, &late);
+        assert_eq!(ended.code, 70, "{play}: {ended:?}");
+        assert!(ended.err.contains(words), "{}", ended.err);
+        let step = &found["steps"][0];
+        assert_eq!((&step["sent"], &step["wrong"], &step["failed"]), (&json!(0), &json!(0), &json!({})), "{step}");
+        let warm_up = &step["warm_up"];
+        assert_eq!(warm_up["wrong"].as_u64().unwrap() + warm_up["failed"].as_object().unwrap().len() as u64, 1);
+    }
 }
 
 #[test]

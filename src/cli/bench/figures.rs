@@ -3,14 +3,12 @@
 //! Called by `vouch bench` after each step; `report` shows them. The field names are the keys of the JSON (docs/performance.md), so they are
 //! stable.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::load::{Load, Outcome};
 use super::machine::Cost;
 use super::plan::Planned;
-use super::tally::Spread;
+use super::tally::{Faults, Spread};
 
 /// Load of its own above this share of the daemon's processor time makes a generator part of what it measures.
 const MOST_OWN_SHARE: f64 = 0.15;
@@ -46,10 +44,11 @@ pub struct StepFigures {
     pub window_s: f64,
     pub sent: u64,
     pub answered: u64,
-    pub wrong: u64,
     pub refused: u64,
-    /// By the name of the gRPC code, and `CONNECTION_BROKEN`.
-    pub failed: BTreeMap<&'static str, u64>,
+    #[serde(flatten)]
+    pub faults: Faults,
+    /// What of that kind came before the window.
+    pub warm_up: Faults,
     pub not_sent: u64,
     pub late: u64,
     /// Answers that came within the window, by its length.
@@ -100,9 +99,9 @@ impl StepFigures {
             window_s: window.as_secs_f64(),
             sent: tally.sent,
             answered: tally.answered,
-            wrong: tally.wrong,
             refused: tally.refused,
-            failed: tally.failed.clone(),
+            faults: tally.faults.clone(),
+            warm_up: tally.warm_up.clone(),
             not_sent: tally.not_sent,
             late: tally.late,
             answered_per_second: tally.answers_in_window as f64 / window.as_secs_f64().max(f64::MIN_POSITIVE),
@@ -122,7 +121,7 @@ impl StepFigures {
             histogram: tally.latency.distribution(),
             warnings: Vec::new(),
         };
-        figures.warnings = figures.limits(tally.failures(), setting.cores);
+        figures.warnings = figures.limits(setting.cores);
         figures
     }
 
@@ -138,25 +137,37 @@ impl StepFigures {
         }
     }
 
-    /// Requests that failed, refusals not among them.
-    pub fn failures(&self) -> u64 {
-        self.failed.values().sum()
+    /// Faults of the window and of what came before it.
+    pub fn all_faults(&self) -> [&Faults; 2] {
+        [&self.faults, &self.warm_up]
     }
 
     /// What a reader has to know before relying on the figures.
-    fn limits(&self, failures: u64, cores: usize) -> Vec<String> {
+    fn limits(&self, cores: usize) -> Vec<String> {
         let mut limits = Vec::new();
         let share = |count: u64| count as f64 / self.sent.max(1) as f64;
-        if self.wrong > 0 {
-            limits.push(format!("{} of {} requests had another outcome than the first", self.wrong, self.sent));
+        let codes = |faults: &Faults| {
+            let codes: Vec<String> = faults.failed.iter().map(|(code, count)| format!("{code} {count}")).collect();
+            codes.join(", ")
+        };
+        let Faults { wrong, .. } = self.faults;
+        if wrong > 0 {
+            limits.push(format!("{wrong} of {} requests had another outcome than the first", self.sent));
         }
+        let failures = self.faults.failures();
         if failures > 0 {
-            let codes: Vec<String> = self.failed.iter().map(|(code, count)| format!("{code} {count}")).collect();
             limits.push(format!(
                 "{failures} of {} requests failed and are in no percentile: {}",
                 self.sent,
-                codes.join(", ")
+                codes(&self.faults)
             ));
+        }
+        if self.warm_up.wrong > 0 {
+            limits.push(format!("in the warm-up {} requests had another outcome than the first", self.warm_up.wrong));
+        }
+        let failures = self.warm_up.failures();
+        if failures > 0 {
+            limits.push(format!("in the warm-up {failures} requests failed: {}", codes(&self.warm_up)));
         }
         if self.not_sent > 0 {
             limits.push(format!(
@@ -247,10 +258,19 @@ mod tests {
         assert!(limits(1.6, 0.0, 1.0, 0.0, good()).contains("16 % as much processor time"));
         assert!(limits(1.0, 0.5, 0.1, 0.0, good()).contains("other processes kept 0.50 of them busy"));
         assert!(limits(1.0, 0.0, 1.0, 0.3, good()).contains("took 0.30 cores away"));
-        let failed = [("INTERNAL", 3)].into();
-        let bad = Tally { sent: 200, answered: 90, wrong: 1, failed, not_sent: 4, late: 3, ..Tally::new(0) };
+        let faults = Faults { wrong: 1, failed: [("INTERNAL", 3)].into() };
+        let warm_up = Faults { wrong: 5, failed: [("UNKNOWN", 6)].into() };
+        let bad = Tally { sent: 200, answered: 90, faults, warm_up, not_sent: 4, late: 3, ..Tally::new(0) };
         let told = limits(1.0, 0.0, 1.0, 0.0, bad);
-        for words in ["another outcome", "INTERNAL 3", "4 requests were not sent", "3 of 200 requests began", "(90)"] {
+        for words in [
+            "1 of 200 requests had another outcome",
+            "INTERNAL 3",
+            "in the warm-up 5 requests had another outcome",
+            "in the warm-up 6 requests failed: UNKNOWN 6",
+            "4 requests were not sent",
+            "3 of 200 requests began",
+            "(90)",
+        ] {
             assert!(told.contains(words), "{words} is not in {told}");
         }
         assert!(limits(0.0, 0.0, 1.0, 0.0, Tally::new(0)).contains("no request was answered"));

@@ -161,7 +161,7 @@ async fn take_all(
     while let Some(step) = plan.next() {
         let figures = take(args, &step, callers, daemon, measurement.machine.cores).await?;
         plan.done(&step, figures.answered_per_second);
-        let is_broken = figures.failed.contains_key(caller::BROKEN);
+        let is_broken = figures.all_faults().iter().any(|faults| faults.failed.contains_key(caller::BROKEN));
         measurement.steps.push(figures);
         measurement.saturation = plan.saturation();
         if is_broken {
@@ -274,15 +274,16 @@ fn write(args: &BenchArgs, measurement: &Measurement) -> Result<(), Failure> {
 
 /// The end of a measurement: overload and deadlines are results, contradictions and faults of the daemon's are not.
 fn judge(steps: &[StepFigures]) -> Result<u8, Failure> {
-    let wrong: u64 = steps.iter().map(|step| step.wrong).sum();
+    let faults = || steps.iter().flat_map(StepFigures::all_faults);
+    let wrong: u64 = faults().map(|faults| faults.wrong).sum();
     if wrong > 0 {
         return Err(Failure::Wrong(format!(
             "answers with another outcome than the first to the same request: {wrong}"
         )));
     }
-    let faults: u64 = steps.iter().flat_map(|step| FAULTS.iter().filter_map(|code| step.failed.get(code))).sum();
-    if faults > 0 {
-        return Err(Failure::Wrong(format!("requests at which the daemon failed: {faults}; its journal has more")));
+    let failed: u64 = faults().flat_map(|faults| FAULTS.iter().filter_map(|code| faults.failed.get(code))).sum();
+    if failed > 0 {
+        return Err(Failure::Wrong(format!("requests at which the daemon failed: {failed}; its journal has more")));
     }
     Ok(0)
 }

@@ -71,7 +71,9 @@ pub fn parts_table(steps: &[StepFigures]) -> Table {
 /// What came of the requests.
 pub fn counts_table(steps: &[StepFigures]) -> Table {
     let rows = steps.iter().map(|step| {
-        let counts = [step.sent, step.answered, step.wrong, step.refused, step.failures(), step.not_sent, step.late];
+        let faults = &step.faults;
+        let ends = [step.sent, step.answered, faults.wrong, step.refused, faults.failures()];
+        let counts = ends.into_iter().chain([step.not_sent, step.late]);
         std::iter::once(step.name()).chain(counts.map(|count| count.to_string())).collect()
     });
     let titles = ["sent", "answered", "wrong", "refused", "failed", "not sent", "late"];

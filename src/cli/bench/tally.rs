@@ -35,15 +35,38 @@ pub struct Begun {
     pub lag: Duration,
 }
 
+/// Ends that no request may have, whenever it comes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Faults {
+    pub wrong: u64,
+    /// By the name of the gRPC code.
+    pub failed: BTreeMap<&'static str, u64>,
+}
+
+impl Faults {
+    fn add(&mut self, end: &End) {
+        match end {
+            End::Wrong => self.wrong += 1,
+            End::Failed { code } => *self.failed.entry(code).or_default() += 1,
+            End::Answered | End::Refused { .. } => {}
+        }
+    }
+
+    /// Requests that failed.
+    pub fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+}
+
 /// Counts of one step. Those without a remark are of the requests that were to begin within the window.
 #[derive(Debug, Clone)]
 pub struct Tally {
     pub sent: u64,
     pub answered: u64,
-    pub wrong: u64,
     pub refused: u64,
-    /// By the name of the gRPC code.
-    pub failed: BTreeMap<&'static str, u64>,
+    pub faults: Faults,
+    /// Those of the requests that were to begin before the window: no figure has them, but no answer goes unchecked.
+    pub warm_up: Faults,
     /// Scheduled, but too many were under way.
     pub not_sent: u64,
     /// Sent more than [`LATE`] after the intended start.
@@ -72,9 +95,9 @@ impl Tally {
         Self {
             sent: 0,
             answered: 0,
-            wrong: 0,
             refused: 0,
-            failed: BTreeMap::new(),
+            faults: Faults::default(),
+            warm_up: Faults::default(),
             not_sent: 0,
             late: 0,
             answers_in_window: 0,
@@ -94,8 +117,10 @@ impl Tally {
             self.answers_in_window += 1;
         }
         if !begun.counts {
+            self.warm_up.add(&reply.end);
             return;
         }
+        self.faults.add(&reply.end);
         let Begun { lag, .. } = begun;
         self.sent += 1;
         self.late += u64::from(lag > LATE);
@@ -110,18 +135,13 @@ impl Tally {
                 reply.accepted.into_iter().for_each(|time| self.accepted.add(lag + time));
                 reply.first_result.into_iter().for_each(|time| self.first_result.add(lag + time));
             }
-            End::Wrong => self.wrong += 1,
             End::Refused { retry_after } => {
                 self.refused += 1;
                 self.refusal.add(lag + reply.ended);
                 retry_after.into_iter().for_each(|delay| self.retry_delay.add(delay));
             }
-            End::Failed { code } => *self.failed.entry(code).or_default() += 1,
+            End::Wrong | End::Failed { .. } => {}
         }
-    }
-
-    pub fn failures(&self) -> u64 {
-        self.failed.values().sum()
     }
 }
 
@@ -241,7 +261,8 @@ mod tests {
         ] {
             tally.add(begun, &reply(end));
         }
-        assert_eq!((tally.sent, tally.answered, tally.wrong, tally.refused, tally.failures()), (5, 1, 1, 2, 1));
+        assert_eq!((tally.sent, tally.answered, tally.refused), (5, 1, 2));
+        assert_eq!((tally.faults.wrong, tally.faults.failures(), &tally.warm_up), (1, 1, &Faults::default()));
         assert_eq!((tally.late, tally.answers_in_window), (5, 1));
         let count = |times: &Times| times.spread().map_or(0, |spread| spread.count);
         assert_eq!([&tally.latency, &tally.accepted, &tally.refusal, &tally.retry_delay].map(count), [1, 1, 2, 1]);
@@ -256,5 +277,15 @@ mod tests {
         tally.add(Begun { counts: false, ended_in_window: true, lag: Duration::ZERO }, &reply(End::Answered));
         tally.add(Begun { counts: true, ended_in_window: false, lag: Duration::ZERO }, &reply(End::Answered));
         assert_eq!((tally.sent, tally.answered, tally.answers_in_window), (1, 1, 1));
+    }
+
+    #[test]
+    fn faults_of_the_warm_up_are_counted_apart_from_those_of_the_window() {
+        let mut tally = Tally::new(2);
+        for end in [End::Wrong, End::Failed { code: "INTERNAL" }, End::Refused { retry_after: None }] {
+            tally.add(Begun { counts: false, ended_in_window: false, lag: Duration::ZERO }, &reply(end));
+        }
+        assert_eq!((tally.sent, tally.refused, &tally.faults), (0, 0, &Faults::default()));
+        assert_eq!(tally.warm_up, Faults { wrong: 1, failed: [("INTERNAL", 1)].into() });
     }
 }
