@@ -277,7 +277,7 @@ impl Verification for Service {
 struct Stage {
     daemon: Arc<Daemon>,
     folder: tempfile::TempDir,
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Stage {
@@ -306,7 +306,7 @@ impl Stage {
         runtime.spawn(
             tonic::transport::Server::builder().add_service(health).add_service(service).serve_with_incoming(incoming),
         );
-        Self { daemon, folder, _runtime: runtime }
+        Self { daemon, folder, runtime }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -810,6 +810,34 @@ fn bench_keeps_its_connections_from_step_to_step() {
     assert_eq!((ended.code, &found["steps"][3]["connections"]), (0, &json!(4)), "{ended:?}");
     // One asks for the state, and one finds out who listens.
     assert_eq!(stage.daemon.connections.load(Ordering::Relaxed), 2 + 4);
+}
+
+#[test]
+fn bench_ends_and_reports_when_the_daemon_dies_in_a_step() {
+    for load in [["--callers", "2"], ["--rate", "50"]] {
+        let stage = Stage::new();
+        std::fs::write(stage.path("selfie.jpg"), "slow").unwrap();
+        let bench = ["bench", "selfie", "--selfie", "selfie.jpg", "--reference", "a.jpg", "--json", "-"];
+        let long = ["--duration", "10m", "--warm-up", "50ms"];
+        let mut command = stage.command(&[&bench[..], &load, &long].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while stage.daemon.verified.load(Ordering::Relaxed) < 20 {
+            assert!(Instant::now() < until, "nothing is asked");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let Stage { runtime, folder: _folder, .. } = stage;
+        drop(runtime);
+        let died = Instant::now();
+        let ended = Ended::from(child.wait_with_output().unwrap());
+        assert!(died.elapsed() < Duration::from_secs(60), "it went on for {:?}", died.elapsed());
+        assert_eq!(ended.code, 69, "{ended:?}");
+        assert!(ended.err.contains("nobody listens there"), "{}", ended.err);
+        let found: Value = serde_json::from_str(&ended.out).unwrap();
+        let step = &found["steps"][0];
+        assert_eq!(step["ended_early"], true, "{step}");
+        assert!(step["failed"]["CONNECTION_BROKEN"].as_u64().unwrap() > 1 && step["answered"] != 0, "{step}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 
-use super::load::{Ask, End, Reply, Shot};
+use super::load::{Ask, BROKEN, End, Reply, Shot};
 use super::media::{Part, cycle};
 use crate::api::proto::verification_client::VerificationClient;
 use crate::cli::connect::{Failure, Target, answer, code_name, connect, patience, request};
@@ -17,9 +17,6 @@ use crate::cli::exchange::{Exchange, Verdict, verification};
 
 /// tokio's timers are late by up to a millisecond and a little more, so only a coarse part of a wait is left to them.
 const COARSE: Duration = Duration::from_millis(3);
-
-/// What happens to a connection, beside the codes of gRPC.
-pub const BROKEN: &str = "CONNECTION_BROKEN";
 
 /// Callers of the daemon.
 #[derive(Debug, Clone)]

@@ -49,6 +49,8 @@ pub struct StepFigures {
     pub faults: Faults,
     /// What of that kind came before the window.
     pub warm_up: Faults,
+    /// Before its time, since the daemon was gone.
+    pub ended_early: bool,
     pub not_sent: u64,
     pub late: u64,
     /// Answers that came within the window, by its length.
@@ -81,7 +83,7 @@ pub struct PartFigures {
 impl StepFigures {
     /// Of a step on so many connections, on a machine of so many cores.
     pub fn new(step: &Planned, outcome: &Outcome, cost: Cost, parts: &[&'static str], setting: Setting) -> Self {
-        let Outcome { tally, window } = outcome;
+        let Outcome { tally, window, ended_early } = outcome;
         let (kind, callers, offered_per_second) = match step.load {
             Load::Closed { callers, .. } => ("closed", Some(callers), None),
             Load::Open { per_second, .. } => ("open", None, Some(per_second)),
@@ -102,6 +104,7 @@ impl StepFigures {
             refused: tally.refused,
             faults: tally.faults.clone(),
             warm_up: tally.warm_up.clone(),
+            ended_early: *ended_early,
             not_sent: tally.not_sent,
             late: tally.late,
             answered_per_second: tally.answers_in_window as f64 / window.as_secs_f64().max(f64::MIN_POSITIVE),
@@ -150,6 +153,9 @@ impl StepFigures {
             let codes: Vec<String> = faults.failed.iter().map(|(code, count)| format!("{code} {count}")).collect();
             codes.join(", ")
         };
+        if self.ended_early {
+            limits.push("ended early: every connection broke, one after the other".into());
+        }
         let Faults { wrong, .. } = self.faults;
         if wrong > 0 {
             limits.push(format!("{wrong} of {} requests had another outcome than the first", self.sent));
@@ -248,7 +254,7 @@ mod tests {
                 idle_cores: Some(idle_cores),
                 stolen_cores: Some(stolen_cores),
             };
-            let outcome = Outcome { tally, window: Duration::from_secs(10) };
+            let outcome = Outcome { tally, window: Duration::from_secs(10), ended_early: false };
             StepFigures::new(&step, &outcome, cost, &[], Setting { connections: 1, cores: 4 }).warnings.join("; ")
         };
         let good = || Tally { sent: 200, answered: 200, ..Tally::new(0) };

@@ -11,12 +11,13 @@
 //! Rates (answers, processor time) are those of the window itself, whenever the request had begun.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::tally::{Begun, Tally};
 
@@ -25,6 +26,13 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
 /// A caller that was refused without being told for how long, or that failed, waits this long: no storm of refusals.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The code of a connection that broke, beside those of gRPC.
+pub const BROKEN: &str = "CONNECTION_BROKEN";
+
+/// A step ends where nothing but broken connections was seen for so long: nobody is there. Some twenty attempts of one caller; a daemon that was
+/// only started again is mostly back by then.
+const GONE_AFTER: Duration = Duration::from_secs(2);
 
 /// Whoever answers requests.
 pub trait Ask: Send + Sync + 'static {
@@ -112,9 +120,11 @@ pub struct Outcome {
     pub tally: Tally,
     /// How long the window was.
     pub window: Duration,
+    /// Nobody was there any more.
+    pub ended_early: bool,
 }
 
-/// Runs one step to its end: until the last of its requests is answered. Dropping it takes back what is under way.
+/// Runs one step to its end: until the last of its requests is answered, or nobody is there to answer. Dropping it takes back what is under way.
 ///
 /// # Panics
 /// If a task of its own panics, which none does.
@@ -125,7 +135,15 @@ pub async fn run<A: Ask>(ask: &Arc<A>, load: Load, timing: Timing, parts: usize,
         Load::Closed { requests: Some(_), .. } => None,
         _ => Some(from + timing.duration),
     };
-    let step = Arc::new(Step { ask: Arc::clone(ask), started, from, until, tally: Mutex::new(Tally::new(parts)) });
+    let step = Arc::new(Step {
+        ask: Arc::clone(ask),
+        started,
+        from,
+        until,
+        stop: CancellationToken::new(),
+        gone: OnceLock::new(),
+        counts: Mutex::new(Counts { tally: Tally::new(parts), broken_since: None }),
+    });
     let mut tasks = JoinSet::new();
     match load {
         Load::Closed { callers, requests } => {
@@ -139,30 +157,33 @@ pub async fn run<A: Ask>(ask: &Arc<A>, load: Load, timing: Timing, parts: usize,
         }
     }
 
-    sleep_until(from).await;
+    step.pause(from).await;
     meter.begin();
     loop {
         tokio::select! {
-            () = over(until, &mut tasks) => break,
+            () = over(&step, &mut tasks) => break,
             () = sleep(SAMPLE_EVERY) => meter.sample(),
         }
     }
     meter.end();
-    let window = from.elapsed();
-    over(None, &mut tasks).await;
-    let mut tally = step.tally.lock().unwrap_or_else(PoisonError::into_inner);
-    Outcome { tally: std::mem::replace(&mut tally, Tally::new(0)), window }
+    let window = Instant::now().saturating_duration_since(from);
+    finished(&mut tasks).await;
+    let tally = std::mem::replace(&mut step.counts().tally, Tally::new(0));
+    Outcome { tally, window, ended_early: step.gone.get().is_some() }
 }
 
-/// Waits for a moment or, without one, for the end of all tasks. It may be dropped and begun again.
-async fn over(until: Option<Instant>, tasks: &mut JoinSet<()>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => {
-            while let Some(ended) = tasks.join_next().await {
-                assert!(ended.is_ok(), "a caller panicked");
-            }
-        }
+/// Waits for the end of the window. It may be dropped and begun again.
+async fn over<A: Ask>(step: &Step<A>, tasks: &mut JoinSet<()>) {
+    match step.until {
+        Some(until) => step.pause(until).await,
+        None => finished(tasks).await,
+    }
+}
+
+/// Waits for the end of all tasks. It may be dropped and begun again.
+async fn finished(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        assert!(ended.is_ok(), "a caller panicked");
     }
 }
 
@@ -173,12 +194,30 @@ struct Step<A> {
     /// The window. Without an end it lasts until all requests are done.
     from: Instant,
     until: Option<Instant>,
-    tally: Mutex<Tally>,
+    /// No request is to begin any more: as many as were asked for have begun, or nobody is there.
+    stop: CancellationToken,
+    /// Since when nobody is there.
+    gone: OnceLock<Instant>,
+    counts: Mutex<Counts>,
+}
+
+struct Counts {
+    tally: Tally,
+    /// The first of the broken connections since which nothing else was seen.
+    broken_since: Option<Instant>,
 }
 
 impl<A: Ask> Step<A> {
     fn is_over(&self, moment: Instant) -> bool {
-        self.until.is_some_and(|until| moment >= until)
+        [self.until, self.gone.get().copied()].into_iter().flatten().any(|end| moment >= end)
+    }
+
+    /// Waits until a moment, or until no request is to begin any more.
+    async fn pause(&self, until: Instant) {
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = self.stop.cancelled() => {}
+        }
     }
 
     /// Sends a request that was to begin at `intended`, and counts it.
@@ -191,13 +230,24 @@ impl<A: Ask> Step<A> {
             ended_in_window: ended >= self.from && !self.is_over(ended),
             lag: sent.saturating_duration_since(intended),
         };
-        self.tally().add(begun, &reply);
+        let mut counts = self.counts();
+        counts.tally.add(begun, &reply);
+        if reply.end == (End::Failed { code: BROKEN }) {
+            let since = *counts.broken_since.get_or_insert(ended);
+            if ended.saturating_duration_since(since) >= GONE_AFTER && !self.is_over(ended) {
+                self.gone.get_or_init(|| ended);
+                self.stop.cancel();
+            }
+        } else {
+            counts.broken_since = None;
+        }
+        drop(counts);
         reply
     }
 
     /// A panic elsewhere leaves counters that are still right.
-    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -210,16 +260,21 @@ struct Counters {
 }
 
 impl Counters {
-    /// Whether one more request may begin in the window.
-    fn take(&self) -> bool {
-        self.requests.is_none_or(|requests| self.counted.fetch_add(1, Ordering::Relaxed) < requests)
+    /// Whether one more request may begin in the window. After the last nobody waits for a turn: the window ends with its reply.
+    fn take(&self, stop: &CancellationToken) -> bool {
+        let Some(requests) = self.requests else { return true };
+        let taken = self.counted.fetch_add(1, Ordering::Relaxed);
+        if taken + 1 >= requests {
+            stop.cancel();
+        }
+        taken < requests
     }
 }
 
 async fn call_in_turn<A: Ask>(step: Arc<Step<A>>, counters: Arc<Counters>, caller: u64) {
     loop {
         let now = Instant::now();
-        if step.is_over(now) || (now >= step.from && !counters.take()) {
+        if step.stop.is_cancelled() || step.is_over(now) || (now >= step.from && !counters.take(&step.stop)) {
             return;
         }
         let number = counters.next.fetch_add(1, Ordering::Relaxed);
@@ -230,7 +285,7 @@ async fn call_in_turn<A: Ask>(step: Arc<Step<A>>, counters: Arc<Counters>, calle
             End::Failed { .. } => PAUSE,
         };
         let again = Instant::now() + pause;
-        sleep_until(step.until.map_or(again, |until| again.min(until))).await;
+        step.pause(step.until.map_or(again, |until| again.min(until))).await;
     }
 }
 
@@ -239,17 +294,20 @@ async fn call_on_schedule<A: Ask>(step: Arc<Step<A>>, per_second: f64, max_in_fl
     let mut under_way = JoinSet::new();
     for number in 0.. {
         let intended = step.started + offset(number, per_second);
-        if step.is_over(intended) {
-            break;
-        }
-        if intended > Instant::now() {
-            step.ask.wait_until(intended).await;
+        if intended > Instant::now() && !step.is_over(intended) {
+            tokio::select! {
+                () = step.ask.wait_until(intended) => {}
+                () = step.stop.cancelled() => {}
+            }
         } else {
             // Behind: the requests that are under way have a turn too.
             tokio::task::yield_now().await;
         }
+        if step.is_over(intended) || step.stop.is_cancelled() {
+            break;
+        }
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            step.tally().not_sent += u64::from(intended >= step.from);
+            step.counts().tally.not_sent += u64::from(intended >= step.from);
             continue;
         };
         let step = Arc::clone(&step);
@@ -414,6 +472,73 @@ mod tests {
         let outcome = measured(Server::new(10, ms(100)), load, timing(250, 0)).await;
         assert_eq!((outcome.tally.sent, outcome.tally.answered), (20, 20));
         assert!(near(outcome.window.as_millis() as f64, 750.0), "{:?}", outcome.window);
+    }
+
+    /// Every other request is refused for a long time.
+    struct Strict;
+
+    impl Ask for Strict {
+        async fn ask(&self, shot: Shot) -> Reply {
+            sleep(ms(100)).await;
+            let refused = End::Refused { retry_after: Some(ms(60_000)) };
+            let end = if shot.number.is_multiple_of(2) { End::Answered } else { refused };
+            Reply { part: 0, end, accepted: None, first_result: None, ended: ms(100) }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_does_not_prolong_the_window_of_counted_requests() {
+        // Of two callers one is refused first, and is asleep when the other has the last answer.
+        for (callers, requests, window_ms) in [(1, 2, 200.0), (2, 3, 200.0)] {
+            let load = Load::Closed { callers, requests: Some(requests) };
+            let outcome = run(&Arc::new(Strict), load, timing(0, 0), 1, &mut ()).await;
+            assert_eq!((outcome.tally.sent, outcome.ended_early), (requests, false));
+            assert!(near(outcome.window.as_millis() as f64, window_ms), "{:?}", outcome.window);
+        }
+    }
+
+    /// A server that is there in some spans of time alone.
+    struct Mortal {
+        started: Instant,
+        lives_ms: &'static [(u128, u128)],
+    }
+
+    impl Ask for Mortal {
+        async fn ask(&self, _: Shot) -> Reply {
+            sleep(ms(10)).await;
+            let now = self.started.elapsed().as_millis();
+            let lives = self.lives_ms.iter().any(|&(from, to)| (from..to).contains(&now));
+            let end = if lives { End::Answered } else { End::Failed { code: BROKEN } };
+            Reply { part: 0, end, accepted: None, first_result: None, ended: ms(10) }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_ends_soon_after_its_server() {
+        let requests = Load::Closed { callers: 3, requests: Some(1_000_000) };
+        for load in [closed(1), closed(8), open(200.0), open(1.0), requests] {
+            let mortal = |lives_ms| Arc::new(Mortal { started: Instant::now(), lives_ms });
+            let outcome = run(&mortal(&[(0, 5000)]), load, timing(1000, 600_000), 1, &mut ()).await;
+            assert!(outcome.ended_early && outcome.tally.answered > 3, "{load:?}: {outcome:?}");
+            let seconds = outcome.window.as_secs_f64();
+            assert!((5.9..8.1).contains(&seconds), "{load:?}: {seconds} s");
+            // In the warm-up, too.
+            let outcome = run(&mortal(&[(0, 100)]), load, timing(60_000, 600_000), 1, &mut ()).await;
+            assert_eq!(
+                (outcome.ended_early, outcome.window, outcome.tally.sent),
+                (true, Duration::ZERO, 0),
+                "{load:?}"
+            );
+            assert!(outcome.tally.warm_up.failures() > 1, "{load:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_outlasts_a_restart() {
+        let restarted = Arc::new(Mortal { started: Instant::now(), lives_ms: &[(0, 2000), (3500, 99_000)] });
+        let outcome = run(&restarted, closed(4), timing(0, 10_000), 1, &mut ()).await;
+        assert_eq!((outcome.ended_early, outcome.window), (false, ms(10_000)));
+        assert!(outcome.tally.faults.failures() > 10 && outcome.tally.answered > 1000, "{:?}", outcome.tally);
     }
 
     #[tokio::test(start_paused = true)]

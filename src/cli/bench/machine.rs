@@ -192,10 +192,10 @@ impl Readings {
         Reading { daemon, own_s: own_cpu_s(), machine: Cores::now() }
     }
 
-    /// What the window of this length cost. Nothing if it was never ended.
+    /// What the window of this length cost. Nothing if it was never ended, or has no length.
     pub fn cost(&self, window: Duration) -> Cost {
-        let (Some(begin), Some(end)) = (self.begin, self.end) else { return Cost::default() };
-        let seconds = window.as_secs_f64().max(f64::MIN_POSITIVE);
+        let (Some(begin), Some(end), false) = (self.begin, self.end, window.is_zero()) else { return Cost::default() };
+        let seconds = window.as_secs_f64();
         let daemon = begin.daemon.zip(end.daemon).map(|(begin, end)| DaemonCost {
             cpu_s: end.cpu_s - begin.cpu_s,
             cores: (end.cpu_s - begin.cpu_s) / seconds,

@@ -25,7 +25,7 @@ use clap::{Args, ValueEnum as _};
 
 use self::caller::Callers;
 use self::figures::{Setting, StepFigures, digits};
-use self::load::{Load, Timing};
+use self::load::{BROKEN, Load, Timing};
 use self::machine::{Machine, Process, Readings};
 use self::media::{MediaArgs, Pictures, Scenario, Weights};
 use self::plan::{Plan, Planned};
@@ -39,7 +39,7 @@ use crate::evaluation::report::{html, text};
 const CONNECTIONS: usize = 16;
 
 /// Ends that are the daemon's own fault, whatever the load.
-const FAULTS: [&str; 5] = ["INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED", caller::BROKEN];
+const FAULTS: [&str; 5] = ["INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED", BROKEN];
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -161,7 +161,7 @@ async fn take_all(
     while let Some(step) = plan.next() {
         let figures = take(args, &step, callers, daemon, measurement.machine.cores).await?;
         plan.done(&step, figures.answered_per_second);
-        let is_broken = figures.all_faults().iter().any(|faults| faults.failed.contains_key(caller::BROKEN));
+        let is_broken = figures.all_faults().iter().any(|faults| faults.failed.contains_key(BROKEN));
         measurement.steps.push(figures);
         measurement.saturation = plan.saturation();
         if is_broken {

@@ -291,7 +291,7 @@ mod tests {
         let reply = Reply { part: 0, end: End::Answered, accepted: None, first_result: None, ended };
         (0..answers).for_each(|_| tally.add(begun, &reply));
         let step = Planned { load, is_search: false, share };
-        let outcome = Outcome { tally, window: Duration::from_secs(10) };
+        let outcome = Outcome { tally, window: Duration::from_secs(10), ended_early: false };
         StepFigures::new(&step, &outcome, Cost::default(), &["selfie"], Setting { connections: 1, cores: 2 })
     }
 
