@@ -1,9 +1,9 @@
-//! Memory of the daemon under mixed requests of all kinds, good and bad, with pictures of many sizes, four at a time: resident bytes after every
-//! 5 000 requests, beside those after the first. Read at rest, when the daemon has given its free pages back, and right after the last
+//! Memory of the daemon under mixed requests of all kinds, good and bad, with pictures of many sizes, four at a time: resident bytes after
+//! 5 000 requests and after every 20 000, beside those after the first 5 000. Read at rest, when the daemon has given its free pages back, and right after the last
 //! answer as well, which varies with what the last requests were. Requests of much work are rarer than those of little, so that 100 000 take
-//! an hour of two cores.
+//! half an hour of two cores.
 //!
-//! `cargo bench --bench soak [-- REQUESTS]` (after `make pack sample-photos`); a tenth of 5 000 a step with fewer than 50 000.
+//! `cargo bench --bench soak [-- REQUESTS]` (after `make pack sample-photos`); a tenth of these numbers with fewer than 50 000.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -60,7 +60,9 @@ fn pictures() -> (Vec<Bytes>, Vec<Bytes>) {
 /// What is asked with: photographs of faces and of a document, and what is none of these.
 struct Material {
     faces: Vec<Bytes>,
+    small_faces: Vec<Bytes>,
     documents: Vec<Bytes>,
+    zone: Bytes,
     bad: Vec<Bytes>,
 }
 
@@ -75,44 +77,50 @@ impl Material {
             on_a_table(&card, size, [120, 90]).write_to(&mut file, ImageFormat::Jpeg).unwrap();
             Bytes::from(file.into_inner())
         });
-        Self { faces, documents: documents.into_iter().chain([png(&zone)]).collect(), bad }
+        let mut small_faces = faces.clone();
+        small_faces.sort_by_key(Bytes::len);
+        small_faces.truncate(4);
+        let zone = png(&zone);
+        Self { faces, small_faces, documents: documents.into_iter().chain([zone.clone()]).collect(), zone, bad }
     }
 
     /// Sends one request; true if it was answered and not refused for what it is.
     async fn ask(&self, client: &mut Client, number: usize) -> bool {
         let face = |step: usize| self.faces[(number * step + number / 7) % self.faces.len()].clone();
-        let document = || self.documents[number / 100 % self.documents.len()].clone();
+        let small = || self.small_faces[(number + number / 7) % self.small_faces.len()].clone();
+        let document = || self.documents[number / 1000 % self.documents.len()].clone();
         let media = |kind: MediaKind, data| Media { kind: kind.into(), data };
         let operating_point = String::new();
-        // Of a hundred, in an order that does not put those of one kind beside each other.
-        match number * 37 % 100 {
+        // Of a thousand, in an order that does not put those of one kind beside each other.
+        match number * 371 % 1000 {
             0 => self.verify(client, media(MediaKind::DocumentFront, document()), face(1)).await,
-            1..3 => self.verify(client, media(MediaKind::Portrait, face(5)), face(1)).await,
-            3 => {
+            1 => {
                 let request = ReadDocumentRequest { images: vec![document()], ..ReadDocumentRequest::default() };
                 client.read_document(request).await.is_ok()
             }
-            4..8 => {
+            2..7 => self.verify(client, media(MediaKind::Portrait, face(5)), face(1)).await,
+            7..17 => {
                 let request = MatchFacesRequest { probe: face(1), reference: face(3), operating_point };
                 client.match_faces(request).await.is_ok()
             }
-            8..18 => {
-                let request = CheckPassiveLivenessRequest { selfie: face(1), operating_point };
+            17..20 => client.detect_faces(DetectFacesRequest { image: face(1) }).await.is_ok(),
+            20..100 => {
+                let request = CheckPassiveLivenessRequest { selfie: small(), operating_point };
                 client.check_passive_liveness(request).await.is_ok()
             }
-            18..24 => {
-                let request = EstimateAgeRequest { selfie: face(1), ..EstimateAgeRequest::default() };
+            100..120 => {
+                let request = EstimateAgeRequest { selfie: small(), ..EstimateAgeRequest::default() };
                 client.estimate_age(request).await.is_ok()
             }
-            24..40 => {
-                let frames = tokio_stream::iter([ScanMrzRequest { frame: document() }]);
+            120..270 => {
+                let frames = tokio_stream::iter([ScanMrzRequest { frame: self.zone.clone() }]);
                 let Ok(events) = client.scan_mrz(frames).await else { return false };
                 read_to_end(events.into_inner()).await
             }
-            40..75 => client.detect_faces(DetectFacesRequest { image: face(1) }).await.is_ok(),
-            75..85 => client.get_status(GetStatusRequest {}).await.is_ok(),
+            270..720 => client.detect_faces(DetectFacesRequest { image: small() }).await.is_ok(),
+            720..870 => client.get_status(GetStatusRequest {}).await.is_ok(),
             _ => {
-                let image = self.bad[number / 100 % self.bad.len()].clone();
+                let image = self.bad[number / 1000 % self.bad.len()].clone();
                 client.detect_faces(DetectFacesRequest { image }).await.is_ok()
             }
         }
@@ -138,7 +146,7 @@ async fn read_to_end<T>(mut events: tonic::Streaming<T>) -> bool {
 
 fn main() {
     let wanted = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(10_000usize);
-    let step = if wanted < 50_000 { 500 } else { 5000 };
+    let first = if wanted < 50_000 { 500 } else { 5000 };
     let material = Arc::new(Material::new());
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     tokio.block_on(async {
@@ -147,7 +155,7 @@ fn main() {
         let (next, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let started = Instant::now();
         let mut after_first = None;
-        for goal in (step..=wanted).step_by(step) {
+        for goal in std::iter::once(first).chain((4 * first..=wanted).step_by(4 * first)) {
             let callers: Vec<_> = (0..CALLERS)
                 .map(|_| {
                     let (mut client, material) = (client.clone(), Arc::clone(&material));

@@ -182,7 +182,7 @@ def draw_passport(arguments: argparse.Namespace, target: Path) -> None:
 
 
 def threads(pid: int) -> dict[str, float]:
-    """Processor seconds of each kind of thread, by its name without its number."""
+    """Processor seconds of each kind of living thread, by its name without its number. Threads that run models live as long as the daemon."""
     spent: dict[str, float] = defaultdict(float)
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
@@ -197,26 +197,27 @@ def threads(pid: int) -> dict[str, float]:
 def print_budget(title: str, ask: Callable[[], Any], daemon: Daemon, requests: int) -> None:
     for _ in range(2):
         ask()
-    before, runs_before = threads(daemon.child.process.pid), daemon.status().models
+    before, runs_before, cpu = threads(daemon.child.process.pid), daemon.status().models, daemon.child.cpu_seconds()
     times = []
     for _ in range(requests):
         started = time.perf_counter()
         ask()
         times.append((time.perf_counter() - started) * 1e3)
     after, runs_after = threads(daemon.child.process.pid), daemon.status().models
+    total = (daemon.child.cpu_seconds() - cpu) * 1e3 / requests
     spent = {name: (after[name] - before.get(name, 0)) * 1e3 / requests for name in after}
-    total = sum(spent.values())
     # Threads that run a model bear its name, of which the system keeps fifteen characters.
     names = {model.name[:15].rstrip() for model in runs_after}
     models = sum(value for name, value in spent.items() if any(known.startswith(name[:13]) for known in names))
     print(f"\n{title}: median {statistics.median(times):.0f} ms on one core, {total:.0f} ms of processor time, models {models:.0f} ms = {models / total:.3f} of it")
+    print("  by model, times from begin to end of its runs, which hold what else ran on the core meanwhile:")
     print(f"  {'model':<34}{'runs':>6}{'ms a run':>10}{'ms':>8}{'share':>8}")
     for old, new in zip(runs_before, runs_after):
         runs = new.runs_total - old.runs_total
         if runs:
             spent_ms = new.mean_run_ms * new.runs_total - old.mean_run_ms * old.runs_total
             print(f"  {new.name:<34}{runs / requests:>6.1f}{spent_ms / runs:>10.2f}{spent_ms / requests:>8.1f}{spent_ms / requests / total:>8.3f}")
-    print(f"  {'everything else (by threads)':<34}{'':>16}{total - models:>8.1f}{1 - models / total:>8.3f}")
+    print(f"  {'everything else, by processor time':<40}{'':>10}{total - models:>8.1f}{1 - models / total:>8.3f}")
 
 
 # ---------------------------------------------------------------- cost

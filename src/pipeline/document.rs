@@ -253,22 +253,19 @@ impl Document {
         self.fields.get_or_init(gather).as_deref().map_err(Clone::clone)
     }
 
-    /// Does the whole work, each page and each part on a thread of its own. Errors are told by whoever asks for the results.
+    /// Does the whole work, each page and each part on a thread of its own; what needs another part waits for it. Errors are told by whoever asks for the results.
     pub fn read(&self) {
         std::thread::scope(|scope| {
             for page in 0..self.pages.len() {
-                scope.spawn(move || drop(self.barcodes_at_once(page)));
-                scope.spawn(move || drop(self.mrz(page)));
-            }
-            scope.spawn(|| drop(self.portrait()));
-        });
-        std::thread::scope(|scope| {
-            for page in 0..self.pages.len() {
                 scope.spawn(move || drop(self.barcodes(page)));
+                scope.spawn(move || drop(self.mrz(page)));
                 if self.parts.visual {
+                    // Text takes longest, and needs no more than where the page lies.
+                    scope.spawn(move || drop(self.pages[page].text()));
                     scope.spawn(move || drop(self.pages[page].assessed()));
                 }
             }
+            scope.spawn(|| drop(self.portrait()));
         });
     }
 }

@@ -209,7 +209,10 @@ impl Page {
     }
 
     /// What is printed for people; `None` without any text.
-    fn text(&self) -> Result<Option<&PageText>, Error> {
+    ///
+    /// # Errors
+    /// Those of decoding and of the models.
+    pub fn text(&self) -> Result<Option<&PageText>, Error> {
         let source = &self.source;
         let read = || {
             let image = &source.decoded()?.image;
