@@ -123,6 +123,19 @@ impl Measurement {
         if let Err(reason) = &self.pid {
             warnings.push(format!("processor time and memory of the daemon are not known: {reason}"));
         }
+        let fewer: Vec<&str> = self
+            .status
+            .models
+            .iter()
+            .filter(|model| model.sessions < model.sessions_planned)
+            .map(|model| model.role.as_str())
+            .collect();
+        if !fewer.is_empty() {
+            warnings.push(format!(
+                "the daemon had not yet made all sessions of {}: let it run for a moment before measuring",
+                fewer.join(", ")
+            ));
+        }
         for answer in &self.first_answers {
             // A barcode that a passport does not have is SKIPPED, after the same search.
             let undecided = answer.outcomes.iter().filter(|(_, outcome)| **outcome == "INCONCLUSIVE");
@@ -281,6 +294,7 @@ mod tests {
     use super::super::plan::Planned;
     use super::super::tally::{Begun, Tally};
     use super::*;
+    use crate::api::proto::ModelStatus;
     use crate::evaluation::report::text;
 
     /// A step of 10 s with so many answers of 20 ms.
@@ -340,6 +354,22 @@ mod tests {
         assert!(shown.contains("the daemon cannot answer face_match"), "{shown}");
         assert!(!shown.contains("too few answers"), "{shown}");
         assert_eq!(measured.json()["steps"][1]["answered_per_second"], 70.0);
+    }
+
+    #[test]
+    fn sessions_that_are_still_to_be_made_are_told() {
+        let mut measured = measurement(vec![step(open(3.0), None, 5)], None);
+        let model = |sessions| ModelStatus {
+            role: "face_embedder".into(),
+            sessions,
+            sessions_planned: 2,
+            ..ModelStatus::default()
+        };
+        let tells = |measured: &Measurement| measured.warnings().iter().any(|words| words.contains("face_embedder"));
+        measured.status.models = vec![model(1)];
+        assert!(tells(&measured));
+        measured.status.models = vec![model(2)];
+        assert!(!tells(&measured));
     }
 
     #[test]

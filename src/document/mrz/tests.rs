@@ -549,6 +549,14 @@ fn replace(line: &str, position: usize, to: char) -> String {
     line.chars().enumerate().map(|(at, symbol)| if at == position { to } else { symbol }).collect()
 }
 
+#[test]
+fn a_composite_digit_that_fails_alone_puts_what_it_alone_covers_in_doubt() {
+    // The 8 of the optional data, read as a B.
+    let result = repaired(&["I<ABWAA<<<<<<<<<<<<<<<<<<<<<<<<<<<<<", "ADF01CL38<ABW5001013M500101303<B<<<4"]);
+    assert!(!result.mrz.all_check_digits_valid());
+    assert_eq!(result.uncertain().collect::<Vec<_>>(), [FieldName::OptionalData]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 

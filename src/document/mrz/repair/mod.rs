@@ -316,6 +316,8 @@ impl Solver {
     fn finish(mut self, layout: &'static Layout, today: Date) -> Repaired {
         let mut mrz = parse::read(self.format, &self.lines, today);
         self.repairs.sort_by_key(|repair| (repair.line, repair.position));
+        let mut is_explained = !matches!(mrz.composite, CheckDigit::Failed { .. });
+        let mut unproved = Vec::new();
         for name in ALL_FIELDS {
             let spans: Vec<Span> = layout.items.iter().filter(|item| item.name == name).map(|item| item.span).collect();
             let changed = self.repairs.iter().any(|repair| {
@@ -359,7 +361,15 @@ impl Solver {
             } else {
                 Certainty::Presumed
             };
+            is_explained |= certainty == Certainty::Uncertain;
+            if composite_covers && digit != Some(CheckDigit::Valid) && !spans.is_empty() {
+                unproved.push(name);
+            }
             mrz.set_certainty(name, certainty, alternatives);
+        }
+        // A composite digit that fails for nothing that is in doubt: what it alone covers is.
+        if !is_explained {
+            unproved.into_iter().for_each(|name| mrz.set_certainty(name, Certainty::Uncertain, Vec::new()));
         }
         Repaired { mrz, repairs: self.repairs }
     }
