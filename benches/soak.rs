@@ -1,7 +1,7 @@
 //! Memory of the daemon under mixed requests of all kinds, good and bad, with pictures of many sizes, four at a time: resident bytes after
 //! 5 000 requests and after every 20 000, beside those after the first 5 000. Read at rest, when the daemon has given its free pages back, and right after the last
 //! answer as well, which varies with what the last requests were. Requests of much work are rarer than those of little, so that 100 000 take
-//! half an hour of two cores.
+//! one to two hours of two cores.
 //!
 //! `cargo bench --bench soak [-- REQUESTS]` (after `make pack sample-photos`); a tenth of these numbers with fewer than 50 000.
 
