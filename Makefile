@@ -65,7 +65,7 @@ build-tools:
 	@examples/install-missing.sh cargo cmake nasm g++ pkg-config
 
 nextest:
-	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked --debug --no-default-features --features default-no-update cargo-nextest@0.9.151
+	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest@0.9.151
 
 # `vouch models pull` checks a complete pack in under a second.
 pack: build-tools
