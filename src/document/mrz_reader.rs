@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::locate::is_inside;
 use super::mrz::{self, Date, DocumentType, Mrz, ReadLine, Reading, Repaired};
-use super::ocr::{MrzLine, MrzRecogniser, Position, Quad, TextDetector, TextLine};
+use super::ocr::{MrzLine, MrzRecogniser, Position, Quad, TextDetector, TextLine, quad_size};
 use super::page_locator::{LONG_SIDE_PX, PageLocator, PageView, SeenPage};
 use crate::error::Error;
 use crate::imaging::Image;
@@ -24,6 +24,11 @@ const SEARCHES: [(Search, u32); 4] = [
     (Search::Detector(640), 0),
     (Search::Detector(1280), 640),
 ];
+
+/// Share of the picture's long side from which an outlined document is large enough for the first run of the general detector: characters of a passport
+/// page are then at least eight pixels apart. Without a zone seen by then, what the second run costs, most of a second, is spared. Real zones on a document that takes
+/// 0.3 or 0.45 of a photograph were found by it alone in 4 of 114 cases, none of which had an outline.
+const LARGE_SHARE: f64 = 0.6;
 
 /// Length over height from which a strip may be a line of a zone. The lines of TD1, the shortest, have about 17; half of that leaves
 /// room for a line of which a part is hidden.
@@ -109,15 +114,16 @@ impl MrzReader {
         Self { locator, detector, recogniser }
     }
 
-    /// Reads the zone of a picture, `None` if there is none. `view` is what the locator sees in it at [`LONG_SIDE_PX`]; `today` decides
-    /// centuries.
+    /// Reads the zone of a picture, `None` if there is none. `view` is what the locator sees in it at [`LONG_SIDE_PX`]; `outline` gives where the document lies,
+    /// and is asked only where no zone was seen; `today` decides centuries.
     ///
     /// # Errors
-    /// Those of [`Model::run`](crate::inference::Model::run).
+    /// Those of [`Model::run`](crate::inference::Model::run) and of `outline`.
     pub fn read(
         &self,
         image: &Image,
         view: &PageView,
+        outline: impl Fn() -> Result<Option<Quad>, Error>,
         today: Date,
         context: &Arc<RequestContext>,
     ) -> Result<Option<FoundMrz>, Error> {
@@ -130,8 +136,14 @@ impl MrzReader {
             // What is right but was not seen clearly may have a wrong name, which no check digit guards: other ways to see it are worth their
             // time. The dearest is so only where an end may be missing.
             let is_enough = |found: &FoundMrz| found.is_valid() && found.has_known_type() && found.is_whole();
-            if matches!(search, Search::Detector(1280)) && best.as_ref().is_some_and(is_enough) {
-                break;
+            if matches!(search, Search::Detector(1280)) {
+                let is_over = match &best {
+                    Some(found) => is_enough(found),
+                    None => outline()?.is_some_and(|quad| is_large(&quad, side)),
+                };
+                if is_over {
+                    break;
+                }
             }
             let lines = match search {
                 Search::Seen => view.lines.clone(),
@@ -298,6 +310,12 @@ fn confidence(strips: &[Strip]) -> f64 {
     let all = strips.iter().flat_map(|strip| &strip.positions);
     let (sum, count) = all.fold((0.0, 0), |(sum, count), position| (sum + best(position), count + 1));
     if count == 0 { 0.0 } else { sum / f64::from(count) }
+}
+
+/// The document takes so much of a picture with that long side that its characters are seen in a small one.
+fn is_large(quad: &Quad, picture_side: u32) -> bool {
+    let [along, across] = quad_size(quad);
+    along.max(across) >= LARGE_SHARE * f64::from(picture_side)
 }
 
 /// The zone that lines make, also if one line above or below does not belong to it.
@@ -550,7 +568,11 @@ fn groups(strips: &[TextLine]) -> Vec<Vec<TextLine>> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::inference::{Model, ModelPort, Outputs, Tensor};
+    use crate::models::manifest::{Manifest, Role};
 
     pub fn today() -> Date {
         Date::new(2026, 1, 1).unwrap()
@@ -570,6 +592,53 @@ pub(super) mod tests {
             of_these_lengths: 1.0,
             quad: Default::default(),
         }
+    }
+
+    /// Sees nothing, and remembers the long sides of what it was shown.
+    #[derive(Default)]
+    struct Blind(Mutex<Vec<usize>>);
+
+    impl Model for Blind {
+        fn run(&self, input: Tensor, _: &Arc<RequestContext>) -> Result<Outputs, Error> {
+            let [_, height, width] = input.shape[..] else { panic!("{:?}", input.shape) };
+            self.0.lock().unwrap().push(height.max(width));
+            let blank = |name: &str, shape: Vec<usize>| {
+                let data = vec![0.0; shape.iter().product()];
+                (name.into(), Tensor { shape, data })
+            };
+            Ok(vec![
+                // The text detector's map comes first, the locator asks for its own by name.
+                blank("text", vec![1, height, width]),
+                blank("page", vec![3, height / 4, width / 4]),
+                blank("fine", vec![2, height / 2, width / 2]),
+            ])
+        }
+    }
+
+    /// Long sides at which the general detector looks at a picture of 2000 pixels that shows no zone.
+    fn looks(outline: Option<Quad>) -> Vec<usize> {
+        let port = |role: Role, model: &Arc<Blind>| ModelPort {
+            model: Arc::clone(model) as _,
+            input: Manifest::shipped().unwrap().entry(role).unwrap().input.clone(),
+        };
+        let (detector, other) = (Arc::new(Blind::default()), Arc::new(Blind::default()));
+        let reader = MrzReader::new(
+            PageLocator::new(port(Role::PageLocator, &other)),
+            TextDetector::new(port(Role::TextDetector, &detector)),
+            MrzRecogniser::new(port(Role::MrzRecogniser, &other)),
+        );
+        let image = Image::build(2000, 1500, |rgb| rgb.fill(90));
+        let found = reader.read(&image, &PageView::default(), || Ok(outline), today(), &Arc::default()).unwrap();
+        assert!(found.is_none());
+        detector.0.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn where_a_large_document_shows_no_zone_none_is_looked_for_in_the_large_picture() {
+        let page = |width: f64| [[100.0, 100.0], [100.0 + width, 100.0], [100.0 + width, 800.0], [100.0, 800.0]];
+        assert_eq!(looks(Some(page(1200.0))), [640]);
+        assert_eq!(looks(Some(page(1190.0))), [640, 1280]);
+        assert_eq!(looks(None), [640, 1280]);
     }
 
     const PASSPORT: [&str; 2] =

@@ -52,6 +52,7 @@ pub struct Page {
     today: Date,
     view: OnceLock<Result<PageView, Error>>,
     mrz: OnceLock<Result<Option<Arc<FoundMrz>>, Error>>,
+    outline: OnceLock<Result<Option<Located>, Error>>,
     located: OnceLock<Result<Option<Arc<Located>>, Error>>,
     barcodes_at_once: OnceLock<Result<Vec<Arc<ReadBarcode>>, Error>>,
     text: OnceLock<Result<Option<PageText>, Error>>,
@@ -66,6 +67,7 @@ impl Page {
             today,
             view: OnceLock::new(),
             mrz: OnceLock::new(),
+            outline: OnceLock::new(),
             located: OnceLock::new(),
             barcodes_at_once: OnceLock::new(),
             text: OnceLock::new(),
@@ -88,7 +90,8 @@ impl Page {
         let source = &self.source;
         let read = self.mrz.get_or_init(|| {
             let image = &source.decoded()?.image;
-            let read = || self.readers.mrz.read(image, self.view()?, self.today, &source.context);
+            let outline = || Ok(self.outline()?.map(|outline| outline.quad));
+            let read = || self.readers.mrz.read(image, self.view()?, outline, self.today, &source.context);
             let found = source.timed(Stage::Mrz, read)?.map(Arc::new);
             if let Some(found) = &found {
                 source.tell(News::Mrz(Arc::clone(found)));
@@ -105,17 +108,10 @@ impl Page {
     pub fn located(&self) -> Result<Option<&Arc<Located>>, Error> {
         let source = &self.source;
         let find = || {
-            let image = &source.decoded()?.image;
-            let hints: Vec<_> = self.proved_zone()?.map(|found| found.quad).into_iter().collect();
-            let find = || {
-                let look_again = |seen| self.readers.locator.look_again(image, seen, &source.context);
-                let seen = self.view()?.page.as_ref().map(look_again).transpose()?;
-                let located = locate::locate(image, seen.as_ref(), &hints);
+            let find = || match self.proved_zone()? {
                 // How a zone runs that was proved is more certain than any outline.
-                Ok(match self.proved_zone()? {
-                    Some(zone) => located.map(|located| located.along(&zone.quad)),
-                    None => located,
-                })
+                Some(zone) => Ok(self.locate(&[zone.quad])?.map(|located| located.along(&zone.quad))),
+                None => self.outline().map(Option::<&Located>::cloned),
             };
             let located = source.timed(Stage::Locate, find)?.map(Arc::new);
             if let Some(located) = &located {
@@ -124,6 +120,18 @@ impl Page {
             Ok(located)
         };
         self.located.get_or_init(find).as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    /// Where the document lies by itself, whatever was read on it.
+    fn outline(&self) -> Result<Option<&Located>, Error> {
+        self.outline.get_or_init(|| self.locate(&[])).as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    fn locate(&self, hints: &[Quad]) -> Result<Option<Located>, Error> {
+        let image = &self.source.decoded()?.image;
+        let look_again = |seen| self.readers.locator.look_again(image, seen, &self.source.context);
+        let seen = self.view()?.page.as_ref().map(look_again).transpose()?;
+        Ok(locate::locate(image, seen.as_ref(), hints))
     }
 
     /// The zone, unless it has no right check digit: other text is taken for a zone at times, which does not tell how the page lies.

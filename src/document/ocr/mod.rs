@@ -64,7 +64,7 @@ impl TextLine {
 }
 
 /// Mean lengths of the two sides along the text and of the two across it.
-fn quad_size(quad: &Quad) -> [f64; 2] {
+pub(super) fn quad_size(quad: &Quad) -> [f64; 2] {
     let side = |from: usize, to: usize| (quad[to][0] - quad[from][0]).hypot(quad[to][1] - quad[from][1]);
     [(side(0, 1) + side(3, 2)) / 2.0, (side(0, 3) + side(1, 2)) / 2.0]
 }
