@@ -5,9 +5,9 @@
 //! the key. `systemd/vouch.toml` shows every key with its default, and a test keeps the two the same.
 //!
 //! Left out: finding the model pack and the calibrations when they are not configured (`models`, `calibration`), and
-//! reloading; a changed setting takes effect at the next start.
+//! which settings a reload takes (`api::reload`); all others take effect at the next start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -228,6 +228,30 @@ pub fn default_socket() -> PathBuf {
 fn socket_in(runtime_dir: Option<&Path>) -> PathBuf {
     // A relative runtime directory is invalid by the XDG base directory specification and is ignored.
     runtime_dir.filter(|dir| dir.is_absolute()).unwrap_or(Path::new("/run")).join("vouch/vouch.sock")
+}
+
+impl Config {
+    /// Keys, as `section.key`, whose values differ.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let [ours, theirs] = [self, other].map(|config| {
+            let mut values = BTreeMap::new();
+            if let Ok(table) = toml::Table::try_from(config) {
+                flatten("", &table, &mut values);
+            }
+            values
+        });
+        let keys: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        keys.into_iter().filter(|key| ours.get(*key) != theirs.get(*key)).cloned().collect()
+    }
+}
+
+fn flatten(prefix: &str, table: &toml::Table, values: &mut BTreeMap<String, toml::Value>) {
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(section) => flatten(&format!("{prefix}{key}."), section, values),
+            value => drop(values.insert(format!("{prefix}{key}"), value.clone())),
+        }
+    }
 }
 
 impl SocketConfig {

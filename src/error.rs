@@ -50,6 +50,9 @@ pub enum Error {
     /// The caller's user or group may not use the daemon.
     #[error("this user is not allowed to use the daemon")]
     PermissionDenied,
+    /// What a reload would put in place is wrong. Everything stays as it was.
+    #[error("the reload was refused, and everything stays as it was:\n{problems}")]
+    ReloadRefused { problems: String },
     /// Our bug, or a model run that failed. `detail` goes to the journal and never to the caller.
     #[error("internal error")]
     Internal { detail: String },

@@ -46,7 +46,7 @@ fn readers() -> Readers {
         queue_per_model: 64,
         cores: 1,
     };
-    let registry = Registry::load(&manifest, &Role::ALL, &pack, Some(&pack.join("cache")), &settings).unwrap();
+    let registry = Registry::load(&manifest, &Role::ALL, &pack, Some(&pack.join("cache")), &settings, None).unwrap();
     let port = |role: Role| {
         let model = registry.get(role).unwrap();
         ModelPort { model: Arc::clone(model) as _, input: model.entry.input.clone() }

@@ -19,6 +19,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use vouch::api::proto::ReloadRequest;
+use vouch::api::proto::administration_client::AdministrationClient;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -416,6 +418,26 @@ async fn only_listed_users_and_members_of_listed_groups_are_answered() {
     assert!(daemon.log().contains("\"uid\":65534"), "the journal tells who was refused");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, to connect as another user"]
+async fn a_reload_is_for_the_operator_and_its_list_holds_for_open_connections() {
+    let (directory, socket) = directory();
+    let file = directory.path().join("vouch.toml");
+    fs::write(&file, "[socket]\nmode = '0666'\nallowed_users = [12001]\n").unwrap();
+    let daemon = Daemon::start(&socket, &[("VOUCH_CONFIG", file.to_str().unwrap())]);
+    let caller = channel(connect_as(&socket, 12_001, 65_534, &[]).unwrap()).await.unwrap();
+    let refused = AdministrationClient::new(caller.clone()).reload(ReloadRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let ask = async || HealthClient::new(caller.clone()).check(HealthCheckRequest::default()).await;
+    assert!(ask().await.is_ok());
+
+    fs::write(&file, "[socket]\nmode = '0666'\nallowed_users = [12002]\n").unwrap();
+    let operator = channel(UnixStream::connect(&daemon.socket).unwrap()).await.unwrap();
+    let done = AdministrationClient::new(operator).reload(ReloadRequest {}).await.unwrap().into_inner();
+    assert_eq!(done.applied, ["socket.allowed_users"]);
+    assert_eq!(ask().await.unwrap_err().code(), Code::PermissionDenied);
+}
+
 /// More supplementary groups than the first buffer holds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs root, to connect as another user"]
@@ -491,6 +513,35 @@ fn the_service_manager_hears_ready_when_the_socket_is_there_and_stopping() {
     let mut daemon = Daemon::of(child, &socket);
     daemon.signal(Signal::SIGTERM);
     assert!(hear().starts_with("STOPPING=1\n"));
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[test]
+fn the_watchdog_is_fed_and_a_reload_is_told() {
+    let (directory, socket) = directory();
+    let notify = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&notify).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = || {
+        let mut buffer = [0; 512];
+        let length = manager.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let watchdog = [("NOTIFY_SOCKET", notify.to_str().unwrap()), ("WATCHDOG_USEC", "900000")];
+    let mut daemon = Daemon::of(command(&socket, &watchdog).spawn().unwrap(), &socket);
+    let told = |wanted: &str| std::iter::repeat_with(hear).find(|message| message.starts_with(wanted)).unwrap();
+    told("READY=1\n");
+    told("WATCHDOG=1\n");
+    let began = Instant::now();
+    assert_eq!(told("WATCHDOG=1\n"), "WATCHDOG=1\nSTATUS=ready: 0 running, 0 waiting, 0 requests so far\n");
+    told("WATCHDOG=1\n");
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?} for two thirds of a period");
+    daemon.signal(Signal::SIGHUP);
+    assert!(told("RELOADING=1\n").contains("MONOTONIC_USEC="));
+    told("READY=1\n");
+    daemon.signal(Signal::SIGTERM);
+    told("STOPPING=1\n");
     assert_eq!(daemon.wait().code(), Some(0));
 }
 

@@ -25,7 +25,7 @@ pub fn registry() -> anyhow::Result<Registry> {
     };
     // Other models than the shipped ones, as in the daemon's `models.manifest`.
     let own = std::env::var_os("VOUCH_MODELS").map(PathBuf::from);
-    Ok(Registry::load(&Manifest::load(own.as_deref())?, &Role::ALL, &pack, Some(&pack.join("cache")), &settings)?)
+    Ok(Registry::load(&Manifest::load(own.as_deref())?, &Role::ALL, &pack, Some(&pack.join("cache")), &settings, None)?)
 }
 
 /// The model of a role.

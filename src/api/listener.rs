@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt,
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -338,6 +338,11 @@ impl PeerIdentity {
         Caller(u64::from(self.uid) << 32 | u64::from(pid))
     }
 
+    /// Root, or the user that the daemon runs as.
+    pub fn is_operator(&self) -> bool {
+        self.uid == 0 || self.uid == Uid::effective().as_raw()
+    }
+
     fn of(stream: &tokio::net::UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let groups = peer_groups(stream).unwrap_or_else(|error| {
@@ -350,12 +355,14 @@ impl PeerIdentity {
 }
 
 /// Who may use the daemon.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Access {
     own_uid: u32,
-    /// `None`: everybody who can open the socket.
-    lists: Option<(HashSet<u32>, HashSet<u32>)>,
+    lists: RwLock<Lists>,
 }
+
+/// Users and groups; `None`: everybody who can open the socket.
+type Lists = Option<(HashSet<u32>, HashSet<u32>)>;
 
 impl Access {
     /// Looks the configured names up, once.
@@ -372,12 +379,19 @@ impl Access {
         // Also looked up here, so that checking the configuration finds it missing.
         socket_group(config)?;
         let open = users.is_empty() && groups.is_empty();
-        Ok(Self { own_uid: Uid::effective().as_raw(), lists: (!open).then_some((users, groups)) })
+        Ok(Self { own_uid: Uid::effective().as_raw(), lists: RwLock::new((!open).then_some((users, groups))) })
+    }
+
+    /// From now on those of `other` may. It is asked for each request, so it also holds for connections that are open.
+    pub fn replace(&self, other: Self) {
+        let lists = other.lists.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.lists.write().unwrap_or_else(PoisonError::into_inner) = lists;
     }
 
     /// Root and the daemon's own user always are; others if a list names them or a group of theirs, or if there are no lists.
     pub fn allowed(&self, peer: &PeerIdentity) -> bool {
-        let Some((users, groups)) = &self.lists else {
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        let Some((users, groups)) = lists.as_ref() else {
             return true;
         };
         peer.uid == 0

@@ -12,6 +12,7 @@ pub mod listener;
 mod match_faces;
 mod newest;
 pub mod read_document;
+pub mod reload;
 mod request;
 mod scan_mrz;
 pub mod server;

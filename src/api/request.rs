@@ -24,12 +24,12 @@ pub struct Call {
 
 impl Call {
     /// A call with the caller's deadline, or `max_duration` if that is nearer or there is none.
-    pub fn new<T>(engine: &Arc<Engine>, request: &tonic::Request<T>, max_duration: Duration) -> Self {
+    pub fn new<T>(engine: Arc<Engine>, request: &tonic::Request<T>, max_duration: Duration) -> Self {
         let received = Instant::now();
         let wanted = request.metadata().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
         let deadline = received + wanted.map_or(max_duration, |wanted| wanted.min(max_duration));
         let caller = request.extensions().get::<PeerIdentity>().map_or_else(Caller::default, PeerIdentity::caller);
-        Self { engine: Arc::clone(engine), context: Arc::new(RequestContext::new(Some(deadline), caller)), received }
+        Self { engine, context: Arc::new(RequestContext::new(Some(deadline), caller)), received }
     }
 
     /// The day of the check, in UTC. This is the one place where a request learns of it.

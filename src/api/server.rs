@@ -2,7 +2,7 @@
 //!
 //! Called by `vouchd` with the services of `api/` once models are warm. Adds what every gRPC server should offer (health,
 //! reflection) and asks [`Access`] before each request. SIGTERM and SIGINT drain: health says NOT_SERVING, no connection is
-//! accepted any more, running requests finish within `drain_seconds`. A second signal ends at once.
+//! accepted any more, running requests finish within `drain_seconds`. A second signal ends at once. SIGHUP reloads.
 //!
 //! Left out: admission and deadlines of requests, which are the pipeline's.
 
@@ -19,6 +19,7 @@ use tonic_health::ServingStatus;
 use tower::util::MapResponseLayer;
 
 use crate::api::listener::{Accepting, Access, BindError, PeerIdentity, Reservation};
+use crate::api::reload::{AdministrationService, Reloader};
 use crate::config::Config;
 use crate::error::Error;
 use crate::ops::systemd;
@@ -64,8 +65,10 @@ pub async fn serve(
     config: &Config,
     reservation: Reservation,
     mut services: RoutesBuilder,
+    reloader: Arc<Reloader>,
     draining: CancellationToken,
 ) -> Result<(), ServeError> {
+    services.add_service(AdministrationService::server(Arc::clone(&reloader)));
     let (mut health, health_service) = tonic_health::server::health_reporter();
     for name in HEALTH_NAMES {
         health.set_service_status(name, ServingStatus::Serving).await;
@@ -78,6 +81,7 @@ pub async fn serve(
     services.add_service(reflection.build_v1()?);
 
     let mut signals = Signals::new()?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let access = reservation.access();
     // `_file` holds the lock and removes the socket when this function ends, that is, after the drain.
     let Accepting { incoming, connections, file: _file } =
@@ -96,10 +100,17 @@ pub async fn serve(
     systemd::ready();
     tracing::info!(socket = %config.socket.path.display(), "ready");
 
-    tokio::select! {
-        () = signals.next() => {}
-        () = draining.cancelled() => {}
-        ended = &mut server => return Err(ServeError::Ended(format!("{ended:?}"))),
+    loop {
+        tokio::select! {
+            () = signals.next() => break,
+            () = draining.cancelled() => break,
+            ended = &mut server => return Err(ServeError::Ended(format!("{ended:?}"))),
+            _ = hang_up.recv() => {
+                let reloader = Arc::clone(&reloader);
+                // What came of it stands in the journal.
+                tokio::spawn(async move { drop(reloader.reload().await) });
+            }
+        }
     }
     tracing::info!(connections = connections.count(), config.drain_seconds, "draining");
     systemd::stopping();

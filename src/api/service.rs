@@ -16,26 +16,30 @@ use super::scan_mrz::{ScanStream, scan_mrz};
 use super::verify::{EventStream, verify};
 use super::verify_live::{LiveStream, max_duration, verify_live};
 use super::{check_passive_liveness, detect_faces, estimate_age, get_status, match_faces, read_document};
-use crate::pipeline::Engine;
+use crate::pipeline::EngineSlot;
 
 /// Name of the service in health checks.
 pub const SERVICE_NAME: &str = "vouch.v1.Verification";
 
 /// The service of `proto/vouch/v1/vouch.proto`.
 pub struct VerificationService {
-    engine: Arc<Engine>,
+    engine: Arc<EngineSlot>,
     max_duration: Duration,
 }
 
 impl VerificationService {
     /// The service for a tonic server. `max_message_bytes` bounds a request; a call without a nearer deadline ends after
     /// `max_duration`.
-    pub fn server(engine: Arc<Engine>, max_message_bytes: usize, max_duration: Duration) -> VerificationServer<Self> {
+    pub fn server(
+        engine: Arc<EngineSlot>,
+        max_message_bytes: usize,
+        max_duration: Duration,
+    ) -> VerificationServer<Self> {
         VerificationServer::new(Self { engine, max_duration }).max_decoding_message_size(max_message_bytes)
     }
 
     fn call<T>(&self, request: Request<T>) -> (Call, T) {
-        let call = Call::new(&self.engine, &request, self.max_duration);
+        let call = Call::new(self.engine.current(), &request, self.max_duration);
         (call, request.into_inner())
     }
 }
@@ -97,13 +101,14 @@ impl Verification for VerificationService {
         &self,
         request: Request<Streaming<VerifyLiveRequest>>,
     ) -> Result<Response<LiveStream>, Status> {
-        let longest = max_duration(&self.engine);
-        let call = Call::new(&self.engine, &request, longest);
+        let engine = self.engine.current();
+        let longest = max_duration(&engine);
+        let call = Call::new(engine, &request, longest);
         let messages = request.into_inner();
         verify_live(call, messages).await.map(Response::new)
     }
 
     async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
-        Ok(Response::new(get_status::get_status(&self.engine)))
+        Ok(Response::new(get_status::get_status(&self.engine.current())))
     }
 }

@@ -38,6 +38,9 @@ impl From<Error> for Status {
             Error::PermissionDenied => {
                 Status::with_error_details(Code::PermissionDenied, message, info("CALLER_NOT_ALLOWED"))
             }
+            Error::ReloadRefused { .. } => {
+                Status::with_error_details(Code::FailedPrecondition, message, info("RELOAD_REFUSED"))
+            }
             Error::Internal { detail } => {
                 let id = random_id();
                 tracing::error!(id, detail, "internal error");

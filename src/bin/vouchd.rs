@@ -15,12 +15,13 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use vouch::api::listener::{Access, BindError, Reservation};
+use vouch::api::reload::Reloader;
 use vouch::api::server::{ServeError, serve};
 use vouch::api::service::VerificationService;
 use vouch::config::{self, ConfigError, Flags};
 use vouch::error::exit;
-use vouch::ops::{logging, process};
-use vouch::pipeline::{Engine, LoadError};
+use vouch::ops::{logging, process, systemd};
+use vouch::pipeline::{Engine, EngineSlot, LoadError};
 
 /// Verifies identities on this host, over a Unix socket.
 #[derive(Debug, Parser)]
@@ -70,7 +71,10 @@ fn start(args: Args) -> anyhow::Result<()> {
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
     let Args { socket, pack, calibration, device, log, .. } = args;
     let flags = Flags { socket, pack, calibration, device, log };
-    let loaded = config::load(args.config.as_deref(), environment, &flags)?;
+    let environment: Vec<(String, String)> = environment.collect();
+    let file = args.config.clone();
+    let read = move || config::load(file.as_deref(), environment.clone(), &flags);
+    let loaded = read()?;
     if args.check_config {
         Access::resolve(&loaded.config.socket)?;
         // A reader that has gone away is no fault of the configuration.
@@ -87,7 +91,8 @@ fn start(args: Args) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cores, "starting");
 
     // Before there is a socket to connect to: whoever can connect finds warm models.
-    let engine = Engine::load(&config, cores)?;
+    let engine = EngineSlot::new(Engine::load(&config, cores)?);
+    let reloader = Reloader::new(Arc::clone(&engine), reservation.access(), config.clone(), cores, Box::new(read));
     let mut services = RoutesBuilder::default();
     let max_duration = Duration::from_secs(config.limits.max_request_seconds);
     services.add_service(VerificationService::server(
@@ -106,16 +111,24 @@ fn start(args: Args) -> anyhow::Result<()> {
         let (engine, draining) = (Arc::clone(&engine), draining.clone());
         async move {
             draining.cancelled().await;
-            engine.admission.drain();
+            engine.current().admission.drain();
         }
     });
     runtime.spawn(give_back_memory(Arc::clone(&engine)));
+    runtime.spawn({
+        let (engine, of_status) = (Arc::clone(&engine), Arc::clone(&engine));
+        let status = move || {
+            let door = of_status.current().admission.status();
+            format!("ready: {} running, {} waiting, {} requests so far", door.running, door.waiting, door.requests)
+        };
+        systemd::feed_watchdog(move || engine.current().registry.stalled_for(), status)
+    });
     let lost = runtime.spawn(end_without_device(Arc::clone(&engine), draining.clone()));
-    let result = runtime.block_on(serve(&config, reservation, services, draining));
+    let result = runtime.block_on(serve(&config, reservation, services, reloader, draining));
     // Work that did not finish within the drain is not waited for.
     let is_lost = lost.is_finished();
     runtime.shutdown_background();
-    engine.registry.end_loading();
+    engine.current().registry.end_loading();
     result?;
     anyhow::ensure!(!is_lost, "a model has lost its device and could not be made anew for {DEVICE_PATIENCE:?}");
     Ok(())
@@ -123,13 +136,13 @@ fn start(args: Args) -> anyhow::Result<()> {
 
 /// Now and then, if there were requests in between. A longer pause keeps more (some 10 MB for each second of full load on two
 /// cores), a shorter one costs more fresh pages.
-async fn give_back_memory(engine: Arc<Engine>) {
+async fn give_back_memory(engine: Arc<EngineSlot>) {
     let mut pause = tokio::time::interval(Duration::from_secs(5));
     // Once more after the last activity: models rest a second later, and what they give back shall go too.
     let (mut seen, mut was_active) = (0, false);
     loop {
         pause.tick().await;
-        let status = engine.admission.status();
+        let status = engine.current().admission.status();
         let is_active = status.requests != seen || status.running > 0;
         if is_active || was_active {
             // It fails only when the runtime is going away.
@@ -144,11 +157,11 @@ const DEVICE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns when a model has been without its device for too long, having begun the drain: some faults of a GPU stay with the process that saw them, and the
 /// service manager's next one finds the device whole, or falls back.
-async fn end_without_device(engine: Arc<Engine>, draining: CancellationToken) {
+async fn end_without_device(engine: Arc<EngineSlot>, draining: CancellationToken) {
     let mut pause = tokio::time::interval(Duration::from_secs(5));
     loop {
         pause.tick().await;
-        if engine.registry.unable_for().is_some_and(|time| time > DEVICE_PATIENCE) {
+        if engine.current().registry.unable_for().is_some_and(|time| time > DEVICE_PATIENCE) {
             tracing::error!("a model has lost its device for good: the daemon ends, to be started anew");
             return draining.cancel();
         }

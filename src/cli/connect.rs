@@ -125,6 +125,7 @@ impl Failure {
             Self::Refused { status, .. } => match status.code() {
                 Code::InvalidArgument | Code::OutOfRange => exit::DATA_ERR,
                 Code::PermissionDenied | Code::Unauthenticated => exit::NO_PERM,
+                Code::FailedPrecondition => exit::CONFIG,
                 Code::ResourceExhausted
                 | Code::Unavailable
                 | Code::DeadlineExceeded
@@ -134,7 +135,6 @@ impl Failure {
                 | Code::Unknown
                 | Code::NotFound
                 | Code::AlreadyExists
-                | Code::FailedPrecondition
                 | Code::Unimplemented
                 | Code::Internal
                 | Code::DataLoss => exit::SOFTWARE,
@@ -227,19 +227,26 @@ impl Failure {
 /// # Errors
 /// [`Failure::Unreachable`] if nobody listens at the socket or this user may not connect.
 pub async fn connect(target: &Target) -> Result<VerificationClient<Channel>, Failure> {
+    Ok(VerificationClient::new(channel(target).await?)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES))
+}
+
+/// As [`connect`], for a client of any service.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn channel(target: &Target) -> Result<Channel, Failure> {
     let socket = target.socket.clone();
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
         async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     // The URI is a formality of HTTP/2: the connector above decides where the bytes go.
-    let channel = Endpoint::from_static("http://vouchd")
+    Endpoint::from_static("http://vouchd")
         .connect_with_connector(connector)
         .await
-        .map_err(|error| unreachable(target, &error))?;
-    Ok(VerificationClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES))
+        .map_err(|error| unreachable(target, &error))
 }
 
 /// Asks the daemon for its state, over a connection of its own.
@@ -379,13 +386,10 @@ fn words_for(code: Code) -> &'static str {
         Code::Unavailable => "the daemon is not ready",
         Code::PermissionDenied | Code::Unauthenticated => "not allowed",
         Code::Unimplemented => "this daemon does not know the call",
-        Code::Ok
-        | Code::Unknown
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::FailedPrecondition
-        | Code::Internal
-        | Code::DataLoss => "the daemon failed",
+        Code::FailedPrecondition => "the daemon's configuration does not allow it",
+        Code::Ok | Code::Unknown | Code::NotFound | Code::AlreadyExists | Code::Internal | Code::DataLoss => {
+            "the daemon failed"
+        }
     }
 }
 

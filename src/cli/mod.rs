@@ -16,6 +16,7 @@ pub mod faces;
 pub mod live;
 pub mod models;
 pub mod reading;
+pub mod reload;
 pub mod report;
 pub mod scan;
 pub mod specimen;
@@ -110,6 +111,9 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show the daemon's state, models, checks and load
     Status(status::StatusArgs),
+    /// Have the daemon read models, calibrations and the list of callers anew
+    #[command(after_help = EXIT_CODES)]
+    Reload(reload::ReloadArgs),
     /// Make, check and move the model pack
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -144,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Bench(args) => block_on_threads(bench::run(&args, &target(args.timeout))),
         Command::Status(args) => block_on(status::run(&args, &target(args.call.timeout))),
+        Command::Reload(args) => block_on(reload::run(&args, &target(args.call.timeout))),
         Command::Models(command) => Ok(models::main(command)),
         Command::Completions(args) => completions::run(&args),
     };

@@ -77,6 +77,8 @@ pub struct BatcherStatus {
     pub able: usize,
     /// How long there has been none.
     pub unable_for: Option<Duration>,
+    /// How long there has been work without progress: the longest of the runs at the moment, or the time since something was last begun or ended while inputs wait.
+    pub stalled_for: Duration,
     pub runs: u64,
     pub items: u64,
     pub run_time: Duration,
@@ -108,6 +110,10 @@ struct Queue {
     able: usize,
     /// When the last of them was lost.
     unable_since: Option<Instant>,
+    /// For each worker, when its run began.
+    running: Vec<Option<Instant>>,
+    /// When a batch was last taken, a run last ended, or an input came into an empty queue.
+    progress: Instant,
     closed: bool,
 }
 
@@ -134,7 +140,14 @@ impl Batcher {
     pub fn start(name: &str, runners: Vec<Box<dyn BatchRunner>>, limits: BatcherLimits) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             limits,
-            queue: Mutex::new(Queue { entries: VecDeque::new(), able: 0, unable_since: None, closed: false }),
+            queue: Mutex::new(Queue {
+                entries: VecDeque::new(),
+                able: 0,
+                unable_since: None,
+                running: Vec::new(),
+                progress: Instant::now(),
+                closed: false,
+            }),
             changed: Condvar::new(),
             counters: BatcherCounters::default(),
         });
@@ -149,15 +162,22 @@ impl Batcher {
     /// If the system gives no more threads.
     pub fn add(&self, mut runner: Box<dyn BatchRunner>) -> std::io::Result<()> {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Before the worker can be lost.
-        self.shared.lock().able += 1;
+        let number = workers.len();
+        {
+            let mut queue = self.shared.lock();
+            // Before the worker can be lost.
+            queue.able += 1;
+            queue.running.resize(number + 1, None);
+        }
         let shared = Arc::clone(&self.shared);
-        let worker = std::thread::Builder::new().name(format!("{}-{}", self.name, workers.len())).spawn(move || {
+        let worker = std::thread::Builder::new().name(format!("{}-{number}", self.name)).spawn(move || {
             let mut is_rested = true;
             loop {
                 match shared.next(is_rested) {
                     Next::Batch(batch) => {
+                        shared.lock().begin(number);
                         shared.run(runner.as_mut(), batch);
+                        shared.lock().end(number);
                         is_rested = false;
                         if runner.is_lost() {
                             shared.rebuild(runner.as_mut());
@@ -181,6 +201,11 @@ impl Batcher {
         Ok(())
     }
 
+    /// Runners, lost ones too.
+    pub fn workers(&self) -> usize {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub fn status(&self) -> BatcherStatus {
         let counters = &self.shared.counters;
         let queue = self.shared.lock();
@@ -188,6 +213,7 @@ impl Batcher {
             queued: queue.entries.len(),
             able: queue.able,
             unable_for: queue.unable_since.map(|since| since.elapsed()),
+            stalled_for: queue.stalled_for(Instant::now()),
             runs: counters.runs.load(Ordering::Relaxed),
             items: counters.items.load(Ordering::Relaxed),
             run_time: Duration::from_nanos(counters.run_ns.load(Ordering::Relaxed)),
@@ -372,8 +398,33 @@ impl Shared {
 }
 
 impl Queue {
+    fn begin(&mut self, worker: usize) {
+        self.progress = Instant::now();
+        self.running[worker] = Some(self.progress);
+    }
+
+    fn end(&mut self, worker: usize) {
+        self.progress = Instant::now();
+        self.running[worker] = None;
+    }
+
+    fn stalled_for(&self, now: Instant) -> Duration {
+        let longest_run = self.running.iter().flatten().min();
+        // Without any worker, those who wait are answered by the one that is made anew.
+        let waiting = (!self.entries.is_empty() && self.able > 0).then_some(&self.progress);
+        longest_run
+            .into_iter()
+            .chain(waiting)
+            .map(|since| now.saturating_duration_since(*since))
+            .max()
+            .unwrap_or_default()
+    }
+
     /// Behind the work of all requests that are as old or older.
     fn put(&mut self, entry: Entry) {
+        if self.entries.is_empty() {
+            self.progress = Instant::now();
+        }
         let at = self.entries.partition_point(|other| other.context.order <= entry.context.order);
         self.entries.insert(at, entry);
     }
@@ -461,6 +512,48 @@ mod tests {
         assert!(at + Duration::from_millis(50) >= worked + REST_AFTER, "{:?}", at - worked);
         assert!(rested.recv_timeout(REST_AFTER * 2).is_err(), "without work it goes on resting");
         batcher.run(Tensor { shape: vec![1], data: vec![0.0] }, &Arc::default()).unwrap();
+    }
+
+    #[test]
+    fn a_run_that_does_not_end_and_inputs_that_nobody_takes_are_a_stall() {
+        let rig = rig(1, 8);
+        assert_eq!(rig.batcher.status().stalled_for, Duration::ZERO);
+        let batcher = Arc::clone(&rig.batcher);
+        let run = |value: f32| {
+            let batcher = Arc::clone(&batcher);
+            std::thread::spawn(move || batcher.run(Tensor { shape: vec![1], data: vec![value] }, &Arc::default()))
+        };
+        let first = run(1.0);
+        rig.batches.recv_timeout(Duration::from_secs(30)).unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+        let second = run(2.0);
+        let stalled = rig.batcher.status().stalled_for;
+        assert!(stalled >= Duration::from_millis(50), "{stalled:?}");
+        rig.leave.send(()).unwrap();
+        rig.batches.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(rig.batcher.status().stalled_for < stalled, "the next run has just begun");
+        rig.leave.send(()).unwrap();
+        first.join().unwrap().unwrap();
+        second.join().unwrap().unwrap();
+        while rig.batcher.status().stalled_for > Duration::ZERO {
+            std::thread::yield_now();
+        }
+
+        // Without a worker that takes it, an input in the queue is one too.
+        let mut queue = Queue {
+            entries: VecDeque::new(),
+            able: 1,
+            unable_since: None,
+            running: vec![None],
+            progress: Instant::now(),
+            closed: false,
+        };
+        let later = Instant::now() + Duration::from_secs(9);
+        assert_eq!(queue.stalled_for(later), Duration::ZERO);
+        let (reply, _answer) = oneshot::channel();
+        let input = Tensor { shape: vec![1], data: vec![0.0] };
+        queue.put(Entry { input, context: Arc::default(), queued_at: later, is_suspect: false, reply });
+        assert!(queue.stalled_for(later) >= Duration::from_secs(8));
     }
 
     struct Rig {

@@ -120,6 +120,9 @@ pub struct Registry {
     models: BTreeMap<Role, Arc<LoadedModel>>,
     /// Makes the sessions beyond the first of each model.
     further: Mutex<Option<JoinHandle<()>>>,
+    /// Another registry has taken over: this one makes no further sessions.
+    superseded: Arc<AtomicBool>,
+    /// The process ends. Shared with the registries before and after, since models pass from one to the next.
     ending: Arc<AtomicBool>,
     runtime: Runtime,
     device: Device,
@@ -129,7 +132,7 @@ pub struct Registry {
 
 impl Registry {
     /// Loads those models of the manifest that have one of the `roles`, several at a time, with one session each. The further sessions are made
-    /// afterwards, beside the first requests, which need not wait for them.
+    /// afterwards, beside the first requests, which need not wait for them. What `previous` runs in the same way is taken over from it, sessions and all.
     ///
     /// # Errors
     /// The first that went wrong: a missing or altered file, a library of another version, a graph that does not run.
@@ -139,10 +142,15 @@ impl Registry {
         pack_dir: &Path,
         cache_dir: Option<&Path>,
         settings: &InferenceSettings,
+        previous: Option<&Self>,
     ) -> Result<Self, RegistryError> {
-        let (runtime, mut provider, mut fallback) = load_runtime(manifest, pack_dir, settings)?;
+        let (runtime, mut provider, mut fallback) = match previous {
+            // A process has one ONNX Runtime, and stays with the device that it found.
+            Some(previous) => (previous.runtime.clone(), previous.provider, previous.fallback.clone()),
+            None => load_runtime(manifest, pack_dir, settings)?,
+        };
         let entries: Vec<&ModelEntry> = manifest.models().iter().filter(|entry| roles.contains(&entry.role)).collect();
-        let ending = Arc::new(AtomicBool::new(false));
+        let ending = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.ending));
         let maker = |entry: &ModelEntry, provider| SessionMaker {
             entry: entry.clone(),
             path: entry.path_in(pack_dir),
@@ -155,6 +163,7 @@ impl Registry {
         };
         // That a library knows a device does not mean that there is one: the smallest model tells.
         if provider != Provider::Cpu
+            && previous.is_none()
             && let Some(smallest) = entries.iter().min_by_key(|entry| entry.bytes)
             && let Err(error) = Arc::new(maker(smallest, provider)).make(1)
         {
@@ -174,7 +183,12 @@ impl Registry {
                 .iter()
                 .map(|entry| {
                     let maker = maker(entry, provider);
-                    scope.spawn(move || load_model(maker, settings))
+                    let same =
+                        previous.and_then(|previous| previous.get(entry.role)).filter(|model| model.entry == **entry);
+                    scope.spawn(move || match same {
+                        Some(model) => Ok(Arc::clone(model)),
+                        None => load_model(maker, settings).map(Arc::new),
+                    })
                 })
                 .collect();
             threads
@@ -182,25 +196,34 @@ impl Registry {
                 .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect::<Result<Vec<_>, _>>()
         })?;
-        let models: BTreeMap<_, _> = loaded.into_iter().map(|model| (model.entry.role, Arc::new(model))).collect();
+        let models: BTreeMap<_, _> = loaded.into_iter().map(|model| (model.entry.role, model)).collect();
+        if let Some(previous) = previous {
+            previous.end_further();
+        }
+        let superseded = Arc::new(AtomicBool::new(false));
         let further = {
-            let (models, ending) = (models.clone(), Arc::clone(&ending));
+            let (models, is_over) = (models.clone(), [Arc::clone(&ending), Arc::clone(&superseded)]);
             std::thread::Builder::new().name("sessions".into()).spawn(move || {
                 for model in models.values() {
-                    if let Err(error) = add_sessions(model, &ending) {
+                    if let Err(error) = add_sessions(model, &is_over) {
                         tracing::error!(model = model.entry.name, reason = error.to_string(), "no further sessions");
                     }
                 }
             })?
         };
         let device = settings.device;
-        Ok(Self { models, further: Mutex::new(Some(further)), ending, runtime, device, provider, fallback })
+        Ok(Self { models, further: Mutex::new(Some(further)), superseded, ending, runtime, device, provider, fallback })
     }
 
     /// Waits for the session that is being made at the moment, and makes no more: to be called before the process ends, since the library's own memory must not go
     /// while a session is made from it.
     pub fn end_loading(&self) {
         self.ending.store(true, Ordering::Relaxed);
+        self.end_further();
+    }
+
+    fn end_further(&self) {
+        self.superseded.store(true, Ordering::Relaxed);
         let further = self.further.lock().unwrap_or_else(PoisonError::into_inner).take();
         // It catches nothing, but whatever it panicked with stands in the journal.
         further.map(JoinHandle::join);
@@ -233,6 +256,11 @@ impl Registry {
     /// The longest time for which a model has had no session left, its device having failed.
     pub fn unable_for(&self) -> Option<Duration> {
         self.models.values().filter_map(|model| model.status().unable_for).max()
+    }
+
+    /// The longest time for which a model has had work and made no progress with it.
+    pub fn stalled_for(&self) -> Duration {
+        self.models.values().map(|model| model.status().stalled_for).max().unwrap_or_default()
     }
 
     /// What is in use.
@@ -273,7 +301,7 @@ fn load_runtime(
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        self.end_loading();
+        self.end_further();
     }
 }
 
@@ -340,10 +368,10 @@ fn load_model(maker: SessionMaker, settings: &InferenceSettings) -> Result<Loade
     Ok(LoadedModel { entry, provider, sessions, threads, max_batch, maker, batcher })
 }
 
-/// Makes the sessions of a model beyond its first, until the registry ends.
-fn add_sessions(model: &LoadedModel, ending: &AtomicBool) -> Result<(), RegistryError> {
-    for _ in 1..model.sessions {
-        if ending.load(Ordering::Relaxed) {
+/// Makes the sessions of a model that it shall have and has not yet, until one of the two says that it is over.
+fn add_sessions(model: &LoadedModel, is_over: &[Arc<AtomicBool>; 2]) -> Result<(), RegistryError> {
+    for _ in model.batcher.workers()..model.sessions {
+        if is_over.iter().any(|over| over.load(Ordering::Relaxed)) {
             break;
         }
         for runner in model.maker.make(1)? {

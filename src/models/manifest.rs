@@ -124,7 +124,7 @@ pub enum Colour {
 }
 
 /// One model.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelEntry {
     pub role: Role,

@@ -12,7 +12,7 @@ pub mod source;
 pub mod verify;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -61,6 +61,24 @@ pub struct Engine {
     /// Places for sessions of active liveness.
     pub live_places: Arc<Semaphore>,
     pub started: Instant,
+}
+
+/// The engine in use. It is exchanged whole by a reload: a request keeps the one that it began with.
+pub struct EngineSlot(RwLock<Arc<Engine>>);
+
+impl EngineSlot {
+    pub fn new(engine: Arc<Engine>) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(engine)))
+    }
+
+    pub fn current(&self) -> Arc<Engine> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another in its place and gives back the one that was.
+    pub fn exchange(&self, engine: Arc<Engine>) -> Arc<Engine> {
+        std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), engine)
+    }
 }
 
 /// What one picture may cost.
@@ -147,6 +165,19 @@ impl Engine {
     /// # Errors
     /// What is missing, altered or contradictory.
     pub fn load(config: &Config, cores: usize) -> Result<Arc<Self>, LoadError> {
+        Self::load_after(None, config, cores).map(Arc::new)
+    }
+
+    /// Loads models and calibrations anew. What did not change is taken over, and so are the door and who stands there: `config.limits` and
+    /// `config.live` are not looked at.
+    ///
+    /// # Errors
+    /// What is missing, altered or contradictory; this engine is as good as before then.
+    pub fn reload(&self, config: &Config, cores: usize) -> Result<Arc<Self>, LoadError> {
+        Self::load_after(Some(self), config, cores).map(Arc::new)
+    }
+
+    fn load_after(previous: Option<&Self>, config: &Config, cores: usize) -> Result<Self, LoadError> {
         let pack_dir = models::find_pack_dir(config.models.pack_dir.as_deref());
         let own_models = models::find_own_models(config.models.overrides.as_deref());
         let manifest = Manifest::load(own_models.as_deref())?;
@@ -167,7 +198,8 @@ impl Engine {
             queue_per_model: config.inference.queue_per_model,
             cores,
         };
-        let registry = Registry::load(&manifest, &ROLES, &pack_dir, Some(&cache_dir), &inference)?;
+        let running = previous.map(|previous| &previous.registry);
+        let registry = Registry::load(&manifest, &ROLES, &pack_dir, Some(&cache_dir), &inference, running)?;
         let limits =
             MediaLimits { max_image_bytes: config.limits.max_image_bytes, max_pixels: config.limits.max_pixels };
         let admission = AdmissionLimits {
@@ -181,20 +213,31 @@ impl Engine {
             max_duration: Duration::from_secs(config.live.max_seconds),
             bounds: Bounds { max_frames: config.live.max_frames, max_bytes: config.live.max_bytes },
         };
-        Self::new(registry, calibrations, limits, live, admission)
+        let engine = Self::new(registry, calibrations, limits, live, admission)?;
+        Ok(match previous {
+            None => engine,
+            Some(previous) => Self {
+                admission: Arc::clone(&previous.admission),
+                limits: previous.limits,
+                live: previous.live,
+                live_places: Arc::clone(&previous.live_places),
+                started: previous.started,
+                ..engine
+            },
+        })
     }
 
     /// Puts loaded parts together. A calibration that was measured with other models is left out, with a warning: its check then gives scores without decisions.
     ///
     /// # Errors
     /// [`LoadError::RoleMissing`] if a check's model is not there.
-    pub fn new(
+    fn new(
         registry: Registry,
         calibrations: CalibrationSet,
         limits: MediaLimits,
         live: LiveLimits,
         admission: AdmissionLimits,
-    ) -> Result<Arc<Self>, LoadError> {
+    ) -> Result<Self, LoadError> {
         let port = |role: Role| {
             let model = registry.get(role).ok_or(LoadError::RoleMissing(role))?;
             Ok::<_, LoadError>(ModelPort { model: Arc::clone(model) as _, input: model.entry.input.clone() })
@@ -257,7 +300,7 @@ impl Engine {
                 })?;
             }
         }
-        Ok(Arc::new(Self {
+        Ok(Self {
             registry,
             calibrations: usable,
             admission: Admission::new(admission),
@@ -267,7 +310,7 @@ impl Engine {
             live,
             live_places: Arc::new(Semaphore::new(live.max_sessions)),
             started: Instant::now(),
-        }))
+        })
     }
 
     /// Puts a picture to work in which faces are all that is looked for.

@@ -88,15 +88,22 @@ impl Daemon {
     }
 
     pub async fn client(&self) -> Client {
-        let socket = self.socket();
-        let connect = tower::service_fn(move |_| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-        });
-        // The address is not used: the connector knows the socket.
-        let channel = Endpoint::from_static("http://vouch.local").connect_with_connector(connect).await.unwrap();
-        VerificationClient::new(channel).max_encoding_message_size(64 << 20)
+        client_of(&self.socket()).await
     }
+}
+
+pub async fn client_of(socket: &Path) -> Client {
+    VerificationClient::new(channel_of(socket).await).max_encoding_message_size(64 << 20)
+}
+
+pub async fn channel_of(socket: &Path) -> Channel {
+    let socket = socket.to_owned();
+    let connect = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    // The address is not used: the connector knows the socket.
+    Endpoint::from_static("http://vouch.local").connect_with_connector(connect).await.unwrap()
 }
 
 impl Drop for Daemon {

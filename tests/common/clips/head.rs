@@ -134,7 +134,7 @@ impl Models {
                 cores: 1,
             };
             let roles = [Role::FaceDetector, Role::FaceLandmarks];
-            let registry = Registry::load(&manifest, &roles, &pack, None, &settings).unwrap();
+            let registry = Registry::load(&manifest, &roles, &pack, None, &settings, None).unwrap();
             let port = |role| {
                 let model = registry.get(role).unwrap();
                 ModelPort { model: Arc::clone(model) as _, input: model.entry.input.clone() }

@@ -1,0 +1,170 @@
+//! `Reload` and SIGHUP: models, calibrations and the list of callers read anew, while requests run.
+//!
+//! Called by the `Administration` service and, on a signal, by `server`. Everything is loaded and warmed up beside what runs; then it is exchanged in one step. A request keeps what it
+//! began with, and what did not change is taken over, so that a reload costs the memory of the new models alone. If anything is wrong with the new, all of the old stays.
+//! Left out: every other setting, which takes effect at the next start; the answer names those that have changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tonic::{Request, Response, Status};
+
+use super::listener::{Access, PeerIdentity};
+use super::proto::ReloadRequest;
+use super::proto::ReloadResponse;
+use super::proto::administration_server::{Administration, AdministrationServer};
+use crate::config::{Config, ConfigError, Loaded};
+use crate::error::Error;
+use crate::ops::systemd;
+use crate::pipeline::{Engine, EngineSlot};
+
+/// What a reload takes from the new configuration: keys, or sections with a dot at the end.
+const RELOADED: [&str; 4] = ["models.", "calibration.", "socket.allowed_users", "socket.allowed_groups"];
+
+/// Reads the configuration in all its layers, as at the start.
+pub type ReadConfig = dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync;
+
+/// Exchanges what can be exchanged, one reload after the other.
+pub struct Reloader {
+    engine: Arc<EngineSlot>,
+    access: Arc<Access>,
+    read: Box<ReadConfig>,
+    cores: usize,
+    /// In effect now.
+    config: Mutex<Config>,
+}
+
+/// What a reload has done.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Keys of the configuration whose new values are in effect.
+    pub applied: Vec<String>,
+    /// Keys with new values that wait for the next start.
+    pub needs_restart: Vec<String>,
+    /// Roles whose model is another one now.
+    pub models: Vec<String>,
+    /// Checks whose calibration is another one now, or is there or gone.
+    pub calibrations: Vec<String>,
+}
+
+impl Reloader {
+    /// `config` is what the daemon was started with, `cores` those that it may use.
+    pub fn new(
+        engine: Arc<EngineSlot>,
+        access: Arc<Access>,
+        config: Config,
+        cores: usize,
+        read: Box<ReadConfig>,
+    ) -> Arc<Self> {
+        Arc::new(Self { engine, access, read, cores, config: Mutex::new(config) })
+    }
+
+    /// Reads everything anew and puts it in place. Tells the service manager while it goes on.
+    ///
+    /// # Errors
+    /// [`Error::ReloadRefused`] with every problem that was found; nothing has changed then.
+    pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, Error> {
+        // Not ended by a caller that goes away: a reload is done whole or not at all.
+        let reloader = Arc::clone(self);
+        let work = tokio::spawn(async move {
+            let mut config = reloader.config.lock().await;
+            systemd::reloading();
+            let result = reloader.exchange(&mut config).await;
+            systemd::ready();
+            match &result {
+                Ok(done) => tracing::info!(?done, "reloaded"),
+                Err(error) => {
+                    tracing::error!(reason = error.to_string(), "the reload was refused: everything stays as it was")
+                }
+            }
+            result
+        });
+        work.await.unwrap_or_else(|_| Err(Error::internal("a reload panicked; its place stands in the journal")))
+    }
+
+    async fn exchange(self: &Arc<Self>, config: &mut Config) -> Result<Reloaded, Error> {
+        let refused = |problems: String| Error::ReloadRefused { problems };
+        let read = (self.read)().map_err(|error| refused(error.to_string()))?.config;
+        let access = Access::resolve(&read.socket).map_err(|error| refused(error.to_string()))?;
+        let is_reloaded = |key: &String| {
+            RELOADED.iter().any(|reloaded| key == reloaded || (reloaded.ends_with('.') && key.starts_with(reloaded)))
+        };
+        let (applied, needs_restart) = config.differences(&read).into_iter().partition(is_reloaded);
+        let mut next = config.clone();
+        (next.models, next.calibration) = (read.models, read.calibration);
+        (next.socket.allowed_users, next.socket.allowed_groups) =
+            (read.socket.allowed_users, read.socket.allowed_groups);
+        let old = self.engine.current();
+        let new = {
+            let (old, next, cores) = (Arc::clone(&old), next.clone(), self.cores);
+            tokio::task::spawn_blocking(move || old.reload(&next, cores))
+                .await
+                .map_err(|_| Error::internal("loading the models panicked; its place stands in the journal"))?
+                .map_err(|error| refused(error.to_string()))?
+        };
+        let done = Reloaded {
+            applied,
+            needs_restart,
+            models: changed(&model_hashes(&old), &model_hashes(&new)),
+            calibrations: changed(&calibration_hashes(&old), &calibration_hashes(&new)),
+        };
+        self.engine.exchange(new);
+        self.access.replace(access);
+        *config = next;
+        Ok(done)
+    }
+}
+
+fn model_hashes(engine: &Engine) -> BTreeMap<String, String> {
+    engine.registry.models().map(|model| (model.entry.role.name().to_owned(), model.entry.sha256.clone())).collect()
+}
+
+fn calibration_hashes(engine: &Engine) -> BTreeMap<String, String> {
+    engine.calibrations.iter().map(|(check, loaded)| (check.clone(), loaded.sha256.clone())).collect()
+}
+
+/// Keys whose value differs, or that only one of the two has.
+fn changed(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<String> {
+    let mut keys: Vec<String> =
+        old.keys().chain(new.keys()).filter(|key| old.get(*key) != new.get(*key)).cloned().collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// The service of the operator.
+pub struct AdministrationService {
+    reloader: Arc<Reloader>,
+}
+
+impl AdministrationService {
+    pub fn server(reloader: Arc<Reloader>) -> AdministrationServer<Self> {
+        AdministrationServer::new(Self { reloader })
+    }
+}
+
+#[tonic::async_trait]
+impl Administration for AdministrationService {
+    async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
+        let is_operator = request.extensions().get::<PeerIdentity>().is_some_and(PeerIdentity::is_operator);
+        if !is_operator {
+            return Err(Error::PermissionDenied.into());
+        }
+        let Reloaded { applied, needs_restart, models, calibrations } = self.reloader.reload().await?;
+        Ok(Response::new(ReloadResponse { applied, needs_restart, models, calibrations }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_in_one_only_or_differs_has_changed() {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let (old, new) = (map(&[("a", "1"), ("b", "1"), ("c", "1")]), map(&[("b", "2"), ("c", "1"), ("d", "1")]));
+        assert_eq!(changed(&old, &new), ["a", "b", "d"]);
+        assert!(changed(&old, &old).is_empty());
+    }
+}
