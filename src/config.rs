@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use figment::error::Kind;
@@ -31,6 +32,7 @@ pub struct Config {
     pub inference: InferenceConfig,
     pub limits: LimitsConfig,
     pub live: LiveConfig,
+    pub metrics: MetricsConfig,
     pub log: LogConfig,
 }
 
@@ -141,6 +143,24 @@ pub struct LiveConfig {
     pub max_bytes: u64,
 }
 
+/// Where metrics are read; nothing is counted while both are left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// A Unix socket of their own, with the mode and group of `socket`. Default: none.
+    pub socket: Option<PathBuf>,
+    /// An address and port of the loopback interface, such as `"127.0.0.1:9477"`, which every user of the host can read. Default: none.
+    pub listen: Option<SocketAddr>,
+}
+
+impl MetricsConfig {
+    /// The socket of `main`, at the place of the metrics and for whoever can open it.
+    pub fn socket_like(&self, main: &SocketConfig) -> Option<SocketConfig> {
+        let path = self.socket.clone()?;
+        Some(SocketConfig { path, allowed_users: Vec::new(), allowed_groups: Vec::new(), ..main.clone() })
+    }
+}
+
 /// What is logged, to standard error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -213,6 +233,7 @@ impl Default for Config {
                 max_request_seconds: 30,
             },
             live: LiveConfig { max_sessions: 256, max_seconds: 120, max_frames: 7200, max_bytes: 1 << 30 },
+            metrics: MetricsConfig::default(),
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
         }
     }
@@ -406,6 +427,16 @@ fn validate(config: &Config) -> Vec<Problem> {
     if !socket.path.is_absolute() || socket.path.file_name().is_none() || path.len() > MAX_SOCKET_PATH_BYTES {
         let allowed = format!("an absolute path of a file, of at most {MAX_SOCKET_PATH_BYTES} bytes");
         problem("socket.path", format!("{path:?}"), &allowed);
+    }
+    let metrics = &config.metrics;
+    if let Some(path) = &metrics.socket
+        && (!path.is_absolute() || path.as_os_str().len() > MAX_SOCKET_PATH_BYTES || *path == socket.path)
+    {
+        let allowed = format!("an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes, other than socket.path");
+        problem("metrics.socket", format!("{path:?}"), &allowed);
+    }
+    if let Some(address) = metrics.listen.filter(|address| !address.ip().is_loopback()) {
+        problem("metrics.listen", format!("\"{address}\""), "a loopback address");
     }
     if socket.mode_bits().is_none() {
         problem("socket.mode", format!("{:?}", socket.mode), "an octal number in a string, \"0000\" to \"0777\"");

@@ -11,6 +11,7 @@
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -50,6 +51,10 @@ pub enum BindError {
     Mode(String),
     #[error("cannot use the socket that the service manager passed: {0}")]
     Activation(String),
+    #[error("cannot listen on {address} (metrics.listen): {cause}")]
+    Address { address: SocketAddr, cause: io::Error },
+    #[error("cannot serve on the socket: {0}")]
+    Runtime(#[from] io::Error),
     #[error("cannot {action} {}: {cause}; check socket.path and that the daemon's user may write there", path.display())]
     Io { action: &'static str, path: PathBuf, cause: io::Error },
 }
@@ -59,9 +64,13 @@ impl BindError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Held { .. } | Self::Live { .. } => exit::TEMP_FAIL,
-            Self::NotASocket { .. } | Self::Unknown { .. } | Self::Mode(_) | Self::Activation(_) | Self::Io { .. } => {
-                exit::CONFIG
-            }
+            Self::Runtime(_) => exit::SOFTWARE,
+            Self::NotASocket { .. }
+            | Self::Unknown { .. }
+            | Self::Mode(_)
+            | Self::Activation(_)
+            | Self::Address { .. }
+            | Self::Io { .. } => exit::CONFIG,
         }
     }
 
@@ -100,10 +109,20 @@ impl Reservation {
     /// [`BindError::Held`] or [`BindError::Live`] if somebody listens there, whose socket stays untouched; otherwise what
     /// stands in the way.
     pub fn take(config: &SocketConfig) -> Result<Self, BindError> {
-        let access = Arc::new(Access::resolve(config)?);
-        if let Some(listener) = inherited()? {
-            return Ok(Self { access, place: Place::Inherited(listener) });
+        match inherited()? {
+            Some(listener) => {
+                Ok(Self { access: Arc::new(Access::resolve(config)?), place: Place::Inherited(listener) })
+            }
+            None => Self::take_own(config),
         }
+    }
+
+    /// As [`take`](Self::take), for a socket that no service manager passes.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn take_own(config: &SocketConfig) -> Result<Self, BindError> {
+        let access = Arc::new(Access::resolve(config)?);
         let path = config.path.clone();
         let mode = config.mode_bits().ok_or_else(|| BindError::Mode(config.mode.clone()))?;
         let group = socket_group(config)?;
@@ -215,6 +234,14 @@ impl Listener {
         let (accepted, incoming) = mpsc::channel(1);
         tokio::spawn(accept(listener, self.access, places, accepted));
         Ok(Accepting { incoming: ReceiverStream::new(incoming), connections, file: self.file })
+    }
+
+    /// The plain socket, for whoever accepts by themselves, and what is to be kept as long as it is there.
+    ///
+    /// # Errors
+    /// If it cannot be registered with the runtime.
+    pub fn into_tokio(self) -> io::Result<(tokio::net::UnixListener, Option<SocketFile>)> {
+        Ok((tokio::net::UnixListener::from_std(self.listener)?, self.file))
     }
 }
 

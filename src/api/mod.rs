@@ -10,6 +10,7 @@ mod estimate_age;
 mod get_status;
 pub mod listener;
 mod match_faces;
+pub mod metrics;
 mod newest;
 pub mod read_document;
 pub mod reload;
@@ -17,7 +18,7 @@ mod request;
 mod scan_mrz;
 pub mod server;
 pub mod service;
-mod status;
+pub mod status;
 mod verify;
 mod verify_live;
 

@@ -16,7 +16,7 @@ use super::proto::ReloadResponse;
 use super::proto::administration_server::{Administration, AdministrationServer};
 use crate::config::{Config, ConfigError, Loaded};
 use crate::error::Error;
-use crate::ops::systemd;
+use crate::ops::{metrics as names, systemd};
 use crate::pipeline::{Engine, EngineSlot};
 
 /// What a reload takes from the new configuration: keys, or sections with a dot at the end.
@@ -72,6 +72,8 @@ impl Reloader {
             systemd::reloading();
             let result = reloader.exchange(&mut config).await;
             systemd::ready();
+            let word = if result.is_ok() { "done" } else { "refused" };
+            metrics::counter!(names::RELOADS, "result" => word).increment(1);
             match &result {
                 Ok(done) => tracing::info!(?done, "reloaded"),
                 Err(error) => {

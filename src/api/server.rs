@@ -7,7 +7,9 @@
 //! Left out: admission and deadlines of requests, which are the pipeline's.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,9 +18,11 @@ use tonic::Code;
 use tonic::service::RoutesBuilder;
 use tonic::service::interceptor::InterceptorLayer;
 use tonic_health::ServingStatus;
+use tower::Service;
 use tower::util::MapResponseLayer;
 
 use crate::api::listener::{Accepting, Access, BindError, PeerIdentity, Reservation};
+use crate::api::metrics::{Observed, observe};
 use crate::api::reload::{AdministrationService, Reloader};
 use crate::config::Config;
 use crate::error::Error;
@@ -92,6 +96,7 @@ pub async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .timeout(Duration::from_secs(config.limits.max_request_seconds) + READING_GRACE)
+        .layer(tower::layer::layer_fn(Observing))
         .layer(InterceptorLayer::new(move |request| enforce(&access, request)))
         .layer(MapResponseLayer::new(too_large_as_input_error))
         .add_routes(services.routes());
@@ -131,6 +136,30 @@ pub async fn serve(
         tracing::warn!(connections = connections.count(), "stopped before all requests had finished");
     }
     Ok(())
+}
+
+/// Counts each call, refused ones too.
+#[derive(Clone)]
+struct Observing<S>(S);
+
+impl<S, A, B> Service<http::Request<A>> for Observing<S>
+where
+    S: Service<http::Request<A>, Response = http::Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Observed<B>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<A>) -> Self::Future {
+        let observer = observe(&request);
+        let answer = self.0.call(request);
+        Box::pin(async move { answer.await.map(|response| observer.watch(response)) })
+    }
 }
 
 /// tonic refuses a message over the limit before a handler sees it, with the code OUT_OF_RANGE and without details. It is the

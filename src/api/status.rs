@@ -10,49 +10,76 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::convert::random_id;
 use crate::error::Error;
+use crate::ops::metrics as names;
 
 /// The domain of every ErrorInfo.
 const DOMAIN: &str = "vouch";
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let message = error.to_string();
-        match error {
-            Error::InvalidInput { field, code, reason } => {
-                let mut details = info(code);
-                details.add_bad_request_violation(field, reason);
-                Status::with_error_details(Code::InvalidArgument, message, details)
-            }
-            Error::Overloaded { retry_after } => {
-                let details = retry("OVERLOADED", retry_after);
-                Status::with_error_details(Code::ResourceExhausted, message, details)
-            }
-            Error::DeadlineExceeded => {
-                Status::with_error_details(Code::DeadlineExceeded, message, info("DEADLINE_EXCEEDED"))
-            }
-            Error::Cancelled => Status::with_error_details(Code::Cancelled, message, info("CANCELLED")),
-            Error::Unavailable { state, retry_after } => {
-                let details = retry(state.code(), retry_after);
-                Status::with_error_details(Code::Unavailable, message, details)
-            }
-            Error::PermissionDenied => {
-                Status::with_error_details(Code::PermissionDenied, message, info("CALLER_NOT_ALLOWED"))
-            }
-            Error::ReloadRefused { .. } => {
-                Status::with_error_details(Code::FailedPrecondition, message, info("RELOAD_REFUSED"))
-            }
-            Error::Internal { detail } => {
-                let id = random_id();
-                tracing::error!(id, detail, "internal error");
-                let metadata = HashMap::from([("id".to_owned(), id.clone())]);
-                let details = ErrorDetails::with_error_info("INTERNAL", DOMAIN, metadata);
-                Status::with_error_details(
-                    Code::Internal,
-                    format!("internal error {id}; the journal has more"),
-                    details,
-                )
-            }
+        let status = with_details(error);
+        let reason = status.get_error_details().error_info().map_or_else(String::new, |info| info.reason.clone());
+        metrics::counter!(names::ERRORS, "code" => code_name(status.code()), "reason" => reason).increment(1);
+        status
+    }
+}
+
+fn with_details(error: Error) -> Status {
+    let message = error.to_string();
+    match error {
+        Error::InvalidInput { field, code, reason } => {
+            let mut details = info(code);
+            details.add_bad_request_violation(field, reason);
+            Status::with_error_details(Code::InvalidArgument, message, details)
         }
+        Error::Overloaded { retry_after } => {
+            let details = retry("OVERLOADED", retry_after);
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
+        Error::DeadlineExceeded => {
+            Status::with_error_details(Code::DeadlineExceeded, message, info("DEADLINE_EXCEEDED"))
+        }
+        Error::Cancelled => Status::with_error_details(Code::Cancelled, message, info("CANCELLED")),
+        Error::Unavailable { state, retry_after } => {
+            let details = retry(state.code(), retry_after);
+            Status::with_error_details(Code::Unavailable, message, details)
+        }
+        Error::PermissionDenied => {
+            Status::with_error_details(Code::PermissionDenied, message, info("CALLER_NOT_ALLOWED"))
+        }
+        Error::ReloadRefused { .. } => {
+            Status::with_error_details(Code::FailedPrecondition, message, info("RELOAD_REFUSED"))
+        }
+        Error::Internal { detail } => {
+            let id = random_id();
+            tracing::error!(id, detail, "internal error");
+            let metadata = HashMap::from([("id".to_owned(), id.clone())]);
+            let details = ErrorDetails::with_error_info("INTERNAL", DOMAIN, metadata);
+            Status::with_error_details(Code::Internal, format!("internal error {id}; the journal has more"), details)
+        }
+    }
+}
+
+/// The code's name in the gRPC specification.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

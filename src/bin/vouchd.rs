@@ -15,11 +15,13 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use vouch::api::listener::{Access, BindError, Reservation};
+use vouch::api::metrics;
 use vouch::api::reload::Reloader;
 use vouch::api::server::{ServeError, serve};
 use vouch::api::service::VerificationService;
 use vouch::config::{self, ConfigError, Flags};
 use vouch::error::exit;
+use vouch::ops::metrics::Exporter;
 use vouch::ops::{logging, process, systemd};
 use vouch::pipeline::{Engine, EngineSlot, LoadError};
 
@@ -87,6 +89,12 @@ fn start(args: Args) -> anyhow::Result<()> {
         process::disable_core_dumps().context("core dumps cannot be disabled")?;
     }
     let reservation = Reservation::take(&config.socket)?;
+    let socket = config.metrics.socket_like(&config.socket);
+    let socket = socket.map(|socket| Reservation::take_own(&socket)).transpose()?;
+    let loopback = config.metrics.listen.map(metrics::Place::Loopback);
+    let of_metrics: Vec<_> = socket.map(metrics::Place::Socket).into_iter().chain(loopback).collect();
+    // Before anything is counted.
+    let exporter = (!of_metrics.is_empty()).then(Exporter::install).transpose().context("metrics cannot be counted")?;
     let cores = process::available_cores();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cores, "starting");
 
@@ -114,6 +122,12 @@ fn start(args: Args) -> anyhow::Result<()> {
             engine.current().admission.drain();
         }
     });
+    if let Some(exporter) = exporter {
+        for place in of_metrics {
+            runtime.block_on(metrics::serve(place, exporter.clone(), Arc::clone(&engine)))?;
+        }
+        runtime.spawn(gather(exporter));
+    }
     runtime.spawn(give_back_memory(Arc::clone(&engine)));
     runtime.spawn({
         let (engine, of_status) = (Arc::clone(&engine), Arc::clone(&engine));
@@ -149,6 +163,15 @@ async fn give_back_memory(engine: Arc<EngineSlot>) {
             let _ = tokio::task::spawn_blocking(process::give_back_free_memory).await;
         }
         (seen, was_active) = (status.requests, is_active);
+    }
+}
+
+/// Now and then, whether or not somebody reads the metrics.
+async fn gather(exporter: Exporter) {
+    let mut pause = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        pause.tick().await;
+        exporter.gather();
     }
 }
 

@@ -19,6 +19,7 @@ use tonic_types::StatusExt;
 
 use crate::api::proto::verification_client::VerificationClient;
 use crate::api::proto::{GetStatusRequest, GetStatusResponse};
+use crate::api::status::code_name;
 use crate::error::exit;
 use crate::evaluation::DataError;
 
@@ -390,29 +391,6 @@ fn words_for(code: Code) -> &'static str {
         Code::Ok | Code::Unknown | Code::NotFound | Code::AlreadyExists | Code::Internal | Code::DataLoss => {
             "the daemon failed"
         }
-    }
-}
-
-/// The code's name in the gRPC specification.
-pub fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

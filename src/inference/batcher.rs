@@ -12,10 +12,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use metrics::{Counter, Histogram, counter, histogram};
 use tokio::sync::oneshot;
 
 use super::{Model, Outputs, RequestContext, Tensor};
 use crate::error::{Error, Unavailable};
+use crate::ops::metrics as names;
 
 /// Runs a batch. Owned by one worker thread.
 pub trait BatchRunner: Send {
@@ -123,6 +125,27 @@ struct Shared {
     /// Signalled on every new entry and on closing.
     changed: Condvar,
     counters: BatcherCounters,
+    meters: Meters,
+}
+
+/// What is measured of each run. It does nothing unless a recorder was installed before the queue was made.
+struct Meters {
+    run: Histogram,
+    wait: Histogram,
+    items: Histogram,
+    failures: Counter,
+}
+
+impl Meters {
+    fn new(model: &str) -> Self {
+        let model = model.to_owned();
+        Self {
+            run: histogram!(names::MODEL_RUN_SECONDS, "role" => model.clone()),
+            wait: histogram!(names::MODEL_WAIT_SECONDS, "role" => model.clone()),
+            items: histogram!(names::MODEL_BATCH_ITEMS, "role" => model.clone()),
+            failures: counter!(names::MODEL_RUN_FAILURES, "role" => model),
+        }
+    }
 }
 
 /// A model's queue with its workers. Dropping it finishes what is queued and joins the workers.
@@ -150,6 +173,7 @@ impl Batcher {
             }),
             changed: Condvar::new(),
             counters: BatcherCounters::default(),
+            meters: Meters::new(name),
         });
         let batcher = Self { name: name.into(), shared, workers: Mutex::default() };
         runners.into_iter().try_for_each(|runner| batcher.add(runner))?;
@@ -326,7 +350,16 @@ impl Shared {
                     Err(format!("{} inputs gave {} outputs", inputs.len(), outputs.len()))
                 }
             });
-        let elapsed = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let run_time = started.elapsed();
+        for (_, queued_at, ..) in &askers {
+            self.meters.wait.record(started.saturating_duration_since(*queued_at));
+        }
+        self.meters.run.record(run_time);
+        self.meters.items.record(inputs.len() as f64);
+        if result.is_err() {
+            self.meters.failures.increment(1);
+        }
+        let elapsed = u64::try_from(run_time.as_nanos()).unwrap_or(u64::MAX);
         self.counters.runs.fetch_add(1, Ordering::Relaxed);
         self.counters.items.fetch_add(inputs.len() as u64, Ordering::Relaxed);
         self.counters.run_ns.fetch_add(elapsed, Ordering::Relaxed);

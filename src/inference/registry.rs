@@ -355,7 +355,7 @@ fn load_model(maker: SessionMaker, settings: &InferenceSettings) -> Result<Loade
     let (sessions, max_batch) = (settings.sessions(), maker.max_batch);
     let runners = maker.make(1)?.into_iter().map(|runner| Box::new(runner) as Box<dyn BatchRunner>).collect();
     let limits = BatcherLimits { max_batch, max_delay: settings.max_batch_delay, max_queued: settings.queue_per_model };
-    let batcher = Batcher::start(&entry.name, runners, limits)?;
+    let batcher = Batcher::start(entry.role.name(), runners, limits)?;
     tracing::info!(
         model = entry.name,
         provider = provider.as_str(),

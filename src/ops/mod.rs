@@ -1,7 +1,8 @@
-//! What the daemon needs of its host: logging, the service manager, its own process.
+//! What the daemon needs of its host: logging, metrics, the service manager, its own process.
 //!
 //! Called by `vouchd` and by the status RPC. Nothing here knows of requests or models.
 
 pub mod logging;
+pub mod metrics;
 pub mod process;
 pub mod systemd;

@@ -6,9 +6,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_getaffinity};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// Cores that this process may use: those that it may be scheduled on, or fewer if a cgroup limits its time. At least 1.
@@ -79,6 +80,33 @@ pub fn resident_bytes() -> io::Result<u64> {
         (Some(pages), Some(page_bytes)) => Ok(pages * page_bytes),
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "/proc/self/statm has no resident size")),
     }
+}
+
+/// What this process uses of its host.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    pub resident_bytes: u64,
+    /// User and system, whole seconds.
+    pub cpu_seconds: u64,
+    pub open_files: usize,
+    pub threads: usize,
+}
+
+/// # Errors
+/// If `/proc` is not there or not as `proc(5)` says.
+pub fn usage() -> io::Result<Usage> {
+    let times = getrusage(UsageWho::RUSAGE_SELF)?;
+    let seconds = |time: nix::sys::time::TimeVal| {
+        let (whole, micros) = (u64::try_from(time.tv_sec()), u64::try_from(time.tv_usec()));
+        Duration::from_secs(whole.unwrap_or(0)) + Duration::from_micros(micros.unwrap_or(0))
+    };
+    Ok(Usage {
+        resident_bytes: resident_bytes()?,
+        cpu_seconds: (seconds(times.user_time()) + seconds(times.system_time())).as_secs(),
+        // The one that lists them is not counted.
+        open_files: std::fs::read_dir("/proc/self/fd")?.count().saturating_sub(1),
+        threads: std::fs::read_dir("/proc/self/task")?.count(),
+    })
 }
 
 /// Bounds what the allocator keeps of memory that was given back. To be called before the first thread is started.

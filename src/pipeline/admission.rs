@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, Unavailable};
 use crate::inference::{Caller, RequestContext};
+use crate::ops::metrics as names;
 
 /// The bounds of the door.
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +127,7 @@ impl Admission {
     /// [`Error::Unavailable`] while draining; [`Error::Overloaded`] if too many wait, or the request would wait longer than it may;
     /// [`Error::DeadlineExceeded`] if no place came in time after all.
     pub async fn enter(self: &Arc<Self>, bytes: u64, context: &RequestContext) -> Result<Place, Error> {
+        let asked = Instant::now();
         let mut in_line = {
             let mut state = self.lock();
             state.requests += 1;
@@ -137,6 +139,7 @@ impl Admission {
             context.check(now)?;
             if state.running < self.limits.max_running {
                 state.give_place(context.caller);
+                metrics::histogram!(names::ADMISSION_WAIT_SECONDS).record(Duration::ZERO);
                 return Ok(self.place(context.caller));
             }
             self.line_up(&mut state, bytes, context, now)?
@@ -149,6 +152,7 @@ impl Admission {
             },
         };
         answer.map_err(|_| Error::internal("the door forgot a request"))??;
+        metrics::histogram!(names::ADMISSION_WAIT_SECONDS).record(asked.elapsed());
         Ok(self.place(context.caller))
     }
 

@@ -20,6 +20,7 @@ use crate::imaging::Image;
 use crate::imaging::decode::{DecodeOptions, Decoded, decode};
 use crate::imaging::pdf;
 use crate::inference::RequestContext;
+use crate::ops::metrics as names;
 
 /// A part of the work on a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +224,9 @@ impl Source {
         let started = Instant::now();
         self.context.check(started)?;
         let result = work()?;
-        self.tell(News::Stage(stage, started.elapsed()));
+        let took = started.elapsed();
+        metrics::histogram!(names::STAGE_SECONDS, "stage" => stage.as_str()).record(took);
+        self.tell(News::Stage(stage, took));
         Ok(result)
     }
 

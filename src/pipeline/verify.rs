@@ -24,6 +24,7 @@ use crate::document::fields::DocumentField;
 use crate::document::mrz::Date;
 use crate::error::Error;
 use crate::inference::RequestContext;
+use crate::ops::metrics as names;
 
 /// A check as it was asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -276,7 +277,9 @@ pub async fn run(
         let ended = ended.unwrap_or_else(|_| Err(Error::internal("a check panicked; its place stands in the journal")));
         match ended {
             Ok(Some(result)) => {
-                outcomes.insert(result.check.name(), result.finding.outcome);
+                let (check, outcome) = (result.check.name(), result.finding.outcome);
+                metrics::counter!(names::CHECKS, "check" => check, "outcome" => outcome.as_str()).increment(1);
+                outcomes.insert(check, outcome);
                 let _ = events.send(Event::Result(result));
             }
             Ok(None) => {}

@@ -12,7 +12,8 @@ use tonic_types::StatusExt as _;
 use super::load::{Ask, BROKEN, End, Reply, Shot};
 use super::media::{Part, cycle};
 use crate::api::proto::verification_client::VerificationClient;
-use crate::cli::connect::{Failure, Target, answer, code_name, connect, patience, request};
+use crate::api::status::code_name;
+use crate::cli::connect::{Failure, Target, answer, connect, patience, request};
 use crate::cli::exchange::{Exchange, Verdict, verification};
 
 /// tokio's timers are late by up to a millisecond and a little more, so only a coarse part of a wait is left to them.

@@ -1,0 +1,208 @@
+//! The metrics over HTTP: `GET /metrics` on a Unix socket of their own, or on a loopback address if the configuration names one.
+//!
+//! Called by `vouchd`. What is a state and not an event (load, models, process) is read from the engine when it is asked for. Also holds [`Observed`], which counts each call where it ends. Left
+//! out: who may read; that is the matter of the socket's permissions, and there is nothing personal in it.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use metrics::{counter, gauge, histogram};
+use tonic::Code;
+
+use super::listener::{BindError, Reservation};
+use crate::checks;
+use crate::live;
+use crate::ops::{metrics as names, process};
+use crate::pipeline::{Engine, EngineSlot};
+
+/// Where metrics are read.
+pub enum Place {
+    Socket(Reservation),
+    Loopback(SocketAddr),
+}
+
+/// Listens at one place, and serves there in the background until the runtime ends.
+///
+/// # Errors
+/// If the socket cannot be put in place or the address not be bound.
+pub async fn serve(place: Place, exporter: names::Exporter, engine: Arc<EngineSlot>) -> Result<(), BindError> {
+    let read = move || {
+        let (exporter, engine) = (exporter.clone(), Arc::clone(&engine));
+        async move {
+            state(&engine.current());
+            ([(CONTENT_TYPE, "text/plain; version=0.0.4")], exporter.render())
+        }
+    };
+    let router = Router::new().route("/metrics", get(read));
+    match place {
+        Place::Socket(reservation) => {
+            let (listener, file) = reservation.listen()?.into_tokio()?;
+            tokio::spawn(async move {
+                // Removes the socket where the runtime ends.
+                let _file = file;
+                // It comes back with nothing: it goes on after connections that fail.
+                let _ = axum::serve(listener, router).await;
+            });
+        }
+        Place::Loopback(address) => {
+            let failed = |cause| BindError::Address { address, cause };
+            let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+            tokio::spawn(async move { axum::serve(listener, router).await });
+        }
+    }
+    Ok(())
+}
+
+/// Sets what is asked for and not counted.
+fn state(engine: &Engine) {
+    let door = engine.admission.status();
+    gauge!(names::RUNNING).set(door.running as f64);
+    gauge!(names::WAITING).set(door.waiting as f64);
+    gauge!(names::DRAINING).set(f64::from(u8::from(door.draining)));
+    gauge!(names::UPTIME_SECONDS).set(engine.started.elapsed().as_secs_f64());
+    counter!(names::REFUSED).absolute(door.refused);
+    let (registry, version) = (&engine.registry, env!("CARGO_PKG_VERSION"));
+    let info = gauge!(names::BUILD_INFO, "version" => version, "runtime" => registry.runtime_version().to_owned(),
+        "provider" => registry.provider().as_str());
+    info.set(1.0);
+    for model in registry.models() {
+        let (status, role) = (model.status(), model.entry.role.name());
+        gauge!(names::MODEL_SESSIONS, "role" => role).set(status.able as f64);
+        gauge!(names::MODEL_SESSIONS_PLANNED, "role" => role).set(model.sessions as f64);
+        gauge!(names::MODEL_QUEUED, "role" => role).set(status.queued as f64);
+        gauge!(names::MODEL_STALLED_SECONDS, "role" => role).set(status.stalled_for.as_secs_f64());
+        counter!(names::MODEL_SESSIONS_LOST, "role" => role).absolute(status.lost);
+        // One label set for each role: a reload brings another model under the same role, whose hash stands in the status and the audit.
+        gauge!(names::MODEL_INFO, "role" => role, "provider" => model.provider.as_str()).set(1.0);
+    }
+    for check in checks::ALL {
+        let decides = check.decides_by_rule() || engine.calibrations.contains_key(check.name());
+        gauge!(names::CHECK_CALIBRATED, "check" => check.name()).set(f64::from(u8::from(decides)));
+    }
+    let decides = engine.calibrations.contains_key(live::CHECK);
+    gauge!(names::CHECK_CALIBRATED, "check" => live::CHECK).set(f64::from(u8::from(decides)));
+    if let Ok(usage) = process::usage() {
+        gauge!(names::RESIDENT_BYTES).set(usage.resident_bytes as f64);
+        counter!(names::CPU_SECONDS).absolute(usage.cpu_seconds);
+        gauge!(names::OPEN_FDS).set(usage.open_files as f64);
+        gauge!(names::THREADS).set(usage.threads as f64);
+    }
+}
+
+/// The last part of the path, if it is one of our RPCs or a health check; `other` for all else, since callers can send any path.
+fn rpc(path: &str) -> &'static str {
+    const KNOWN: [&str; 13] = [
+        "Verify",
+        "DetectFaces",
+        "MatchFaces",
+        "CheckPassiveLiveness",
+        "EstimateAge",
+        "ReadDocument",
+        "ScanMrz",
+        "VerifyLive",
+        "GetStatus",
+        "Reload",
+        "Check",
+        "Watch",
+        "ServerReflectionInfo",
+    ];
+    let name = path.rsplit('/').next().unwrap_or_default();
+    KNOWN.into_iter().find(|known| *known == name).unwrap_or("other")
+}
+
+/// Counts the calls that pass through a service.
+pub fn observe<B>(request: &Request<B>) -> Observer {
+    Observer { rpc: rpc(request.uri().path()), started: Instant::now(), code: None }
+}
+
+/// One call. Where it ends without having told its code, the caller has left.
+pub struct Observer {
+    rpc: &'static str,
+    started: Instant,
+    code: Option<Code>,
+}
+
+impl Observer {
+    fn hear(&mut self, headers: &HeaderMap) {
+        if let Some(status) = tonic::Status::from_header_map(headers) {
+            self.code = Some(status.code());
+        }
+    }
+
+    /// Goes on counting in the body of the answer, whose trailers hold the code.
+    pub fn watch<B>(mut self, response: Response<B>) -> Response<Observed<B>> {
+        self.hear(response.headers());
+        response.map(|body| Observed { body, observer: self })
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        let code = self.code.map_or("CANCELLED", super::status::code_name);
+        counter!(names::REQUESTS, "rpc" => self.rpc, "code" => code).increment(1);
+        histogram!(names::REQUEST_SECONDS, "rpc" => self.rpc).record(self.started.elapsed());
+    }
+}
+
+/// The body of an answer, which is counted when it ends.
+pub struct Observed<B> {
+    body: B,
+    observer: Observer,
+}
+
+impl<B: Body + Unpin> Body for Observed<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.observer.hear(trailers);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    use super::super::proto::DESCRIPTORS;
+    use super::*;
+
+    #[test]
+    fn every_rpc_of_the_contract_has_a_label_and_nothing_else_makes_one() {
+        let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+        let methods: Vec<String> = files
+            .iter()
+            .flat_map(|file| file.service.iter().flat_map(|service| &service.method))
+            .map(|method| method.name().to_owned())
+            .collect();
+        assert!(methods.len() >= 10);
+        for method in methods {
+            assert_eq!(rpc(&format!("/vouch.v1.Any/{method}")), method);
+        }
+        for foreign in ["", "/", "/vouch.v1.Verification/Nothing", "/a/b/c?d", "Verify2"] {
+            assert_eq!(rpc(foreign), "other", "{foreign}");
+        }
+    }
+}

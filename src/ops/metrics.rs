@@ -1,0 +1,104 @@
+//! What the daemon counts, for Prometheus.
+//!
+//! The stages count with the macros of the crate `metrics` and the names below; without `[metrics]` in the configuration these do nothing. Called by `vouchd`, which installs
+//! the recorder, and by `api::metrics`, which serves [`Exporter::render`]. Labels take values from closed sets alone (RPCs, codes, stages, models, checks, outcomes): nothing here grows with
+//! the number of callers or requests. Sources: Prometheus, "Metric and label naming", "Exposition formats"; histograms are of the classic kind.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+pub const REQUESTS: &str = "vouch_requests_total";
+pub const REQUEST_SECONDS: &str = "vouch_request_seconds";
+pub const ERRORS: &str = "vouch_errors_total";
+pub const CHECKS: &str = "vouch_checks_total";
+pub const STAGE_SECONDS: &str = "vouch_stage_seconds";
+pub const ADMISSION_WAIT_SECONDS: &str = "vouch_admission_wait_seconds";
+pub const MODEL_RUN_SECONDS: &str = "vouch_model_run_seconds";
+pub const MODEL_WAIT_SECONDS: &str = "vouch_model_wait_seconds";
+pub const MODEL_BATCH_ITEMS: &str = "vouch_model_batch_items";
+pub const MODEL_RUN_FAILURES: &str = "vouch_model_run_failures_total";
+pub const RELOADS: &str = "vouch_reloads_total";
+
+pub const RUNNING: &str = "vouch_running";
+pub const WAITING: &str = "vouch_waiting";
+pub const REFUSED: &str = "vouch_refused_total";
+pub const DRAINING: &str = "vouch_draining";
+pub const UPTIME_SECONDS: &str = "vouch_uptime_seconds";
+pub const BUILD_INFO: &str = "vouch_build_info";
+pub const MODEL_INFO: &str = "vouch_model_info";
+pub const MODEL_SESSIONS: &str = "vouch_model_sessions";
+pub const MODEL_SESSIONS_PLANNED: &str = "vouch_model_sessions_planned";
+pub const MODEL_SESSIONS_LOST: &str = "vouch_model_sessions_lost_total";
+pub const MODEL_QUEUED: &str = "vouch_model_queued";
+pub const MODEL_STALLED_SECONDS: &str = "vouch_model_stalled_seconds";
+pub const CHECK_CALIBRATED: &str = "vouch_check_calibrated";
+pub const RESIDENT_BYTES: &str = "process_resident_memory_bytes";
+pub const CPU_SECONDS: &str = "process_cpu_seconds_total";
+pub const OPEN_FDS: &str = "process_open_fds";
+pub const THREADS: &str = "process_threads";
+
+/// Upper bounds in seconds: from a face in a small picture to a document on a busy host.
+const SECONDS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+
+/// Upper bounds of batches.
+const ITEMS: [f64; 6] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
+
+/// Gives what was counted as text.
+#[derive(Clone)]
+pub struct Exporter(PrometheusHandle);
+
+impl Exporter {
+    /// Installs the recorder of this process. To be called once, before anything is counted.
+    ///
+    /// # Errors
+    /// If there is a recorder already.
+    pub fn install() -> Result<Self, BuildError> {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+            .set_buckets_for_metric(Matcher::Full(MODEL_BATCH_ITEMS.into()), &ITEMS)?;
+        let handle = builder.install_recorder()?;
+        describe();
+        Ok(Self(handle))
+    }
+
+    /// The exposition format, version 0.0.4.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Gathers what was measured since the last time, which is kept one by one until then. To be called every few seconds, since nobody may ever ask.
+    pub fn gather(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+fn describe() {
+    describe_counter!(REQUESTS, "Calls that have ended, by RPC and gRPC code; CANCELLED where the caller left.");
+    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From a call's headers to the end of its answer.");
+    describe_counter!(ERRORS, "Calls that were not processed, by gRPC code and the reason of their ErrorInfo.");
+    describe_counter!(CHECKS, "Checks that were answered, by outcome.");
+    describe_histogram!(STAGE_SECONDS, Unit::Seconds, "Time of the stages of the work on a picture.");
+    describe_histogram!(ADMISSION_WAIT_SECONDS, Unit::Seconds, "Time until an admitted request had its place.");
+    describe_histogram!(MODEL_RUN_SECONDS, Unit::Seconds, "Time of the runs of a model.");
+    describe_histogram!(MODEL_WAIT_SECONDS, Unit::Seconds, "Time of an input in a model's queue.");
+    describe_histogram!(MODEL_BATCH_ITEMS, "Inputs in a run.");
+    describe_counter!(MODEL_RUN_FAILURES, "Runs that failed.");
+    describe_counter!(RELOADS, "Reloads, by result: done or refused.");
+    describe_gauge!(RUNNING, "Requests that have a place.");
+    describe_gauge!(WAITING, "Requests that wait for one.");
+    describe_counter!(REFUSED, "Requests that got none.");
+    describe_gauge!(DRAINING, "1 while the daemon drains.");
+    describe_gauge!(UPTIME_SECONDS, Unit::Seconds, "Since the start.");
+    describe_gauge!(BUILD_INFO, "Always 1; version, ONNX Runtime and provider.");
+    describe_gauge!(MODEL_INFO, "Always 1; the model of each role.");
+    describe_gauge!(MODEL_SESSIONS, "Sessions that can run the model.");
+    describe_gauge!(MODEL_SESSIONS_PLANNED, "Sessions that there shall be.");
+    describe_counter!(MODEL_SESSIONS_LOST, "Sessions lost to a fault of the device.");
+    describe_gauge!(MODEL_QUEUED, "Inputs that wait for the model.");
+    describe_gauge!(MODEL_STALLED_SECONDS, Unit::Seconds, "How long the model has had work without progress.");
+    describe_gauge!(CHECK_CALIBRATED, "1 if the check has a calibration that fits the models, or decides by rule.");
+    describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Resident memory.");
+    describe_counter!(CPU_SECONDS, Unit::Seconds, "Processor time, user and system.");
+    describe_gauge!(OPEN_FDS, "Open file descriptors.");
+    describe_gauge!(THREADS, "Threads.");
+}
