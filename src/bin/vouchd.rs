@@ -1,4 +1,4 @@
-//! The daemon: arguments, configuration, logging, lock, models, service, drain, in this order.
+//! The daemon: arguments, configuration, logging, lock, models, audit log, service, drain, in this order.
 //!
 //! The socket's place is reserved first, so that a second daemon fails at once, but the socket appears only after each model has a
 //! warm session, so that who can connect is also answered; under socket activation callers wait in the meantime. Whatever prevents the
@@ -17,6 +17,8 @@ use tonic::service::RoutesBuilder;
 use vouch::api::listener::{Access, BindError, Reservation};
 use vouch::api::server::{ServeError, serve};
 use vouch::api::service::VerificationService;
+use vouch::audit::record::Loaded;
+use vouch::audit::{AuditLog, OpenError};
 use vouch::config::{self, ConfigError, Flags};
 use vouch::error::exit;
 use vouch::ops::{logging, process};
@@ -88,6 +90,7 @@ fn start(args: Args) -> anyhow::Result<()> {
 
     // Before there is a socket to connect to: whoever can connect finds warm models.
     let engine = Engine::load(&config, cores)?;
+    let audit = AuditLog::start(&config.audit, config.sha256(), loaded_into(&engine))?;
     let mut services = RoutesBuilder::default();
     let max_duration = Duration::from_secs(config.limits.max_request_seconds);
     services.add_service(VerificationService::server(
@@ -111,14 +114,24 @@ fn start(args: Args) -> anyhow::Result<()> {
     });
     runtime.spawn(give_back_memory(Arc::clone(&engine)));
     let lost = runtime.spawn(end_without_device(Arc::clone(&engine), draining.clone()));
-    let result = runtime.block_on(serve(&config, reservation, services, draining));
+    let result = runtime.block_on(serve(&config, reservation, services, audit.clone(), draining));
     // Work that did not finish within the drain is not waited for.
     let is_lost = lost.is_finished();
     runtime.shutdown_background();
+    if let Some(audit) = audit {
+        audit.stop();
+    }
     engine.registry.end_loading();
     result?;
     anyhow::ensure!(!is_lost, "a model has lost its device and could not be made anew for {DEVICE_PATIENCE:?}");
     Ok(())
+}
+
+/// What the audit log says of a start.
+fn loaded_into(engine: &Engine) -> Loaded {
+    let models = engine.registry.models().map(|model| (model.entry.role.name().to_owned(), model.entry.sha256.clone()));
+    let calibrations = engine.calibrations.iter().map(|(check, loaded)| (check.clone(), loaded.sha256.clone()));
+    Loaded { models: models.collect(), calibrations: calibrations.collect() }
 }
 
 /// Now and then, if there were requests in between. A longer pause keeps more (some 10 MB for each second of full load on two
@@ -164,6 +177,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         };
     }
     if let Some(error) = error.downcast_ref::<LoadError>() {
+        return error.exit_code();
+    }
+    if let Some(error) = error.downcast_ref::<OpenError>() {
         return error.exit_code();
     }
     match error.downcast_ref::<ServeError>() {
