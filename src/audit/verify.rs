@@ -79,6 +79,7 @@ pub fn verify_dir(dir: &Path, anchors: &[Link]) -> io::Result<Report> {
         former = Some(*number);
         walk.file(path, BufReader::new(File::open(path)?))?;
     }
+    walk.untold_torn();
     let path = dir.join(store::HEAD_FILE);
     match head {
         Some(head) => walk.compare(head, &Known::Head(&path)),
@@ -318,6 +319,16 @@ impl Walk {
         match at {
             Some(hash) if hash == known.hash => {
                 self.report.anchors += usize::from(matches!(from, Known::Anchor));
+                // Of a start, the line that is looked at is not among them yet.
+                let own = u64::from(matches!(from, Known::Start(..)));
+                let last = self.last.map_or(0, |last| last.sequence);
+                let after = last.saturating_sub(known.sequence + own);
+                if after > 0 && !matches!(from, Known::Anchor) {
+                    let what = format!(
+                        "{after} records lie after this one, the last that {said} knows: the daemon is at work or was killed there, or they were added"
+                    );
+                    self.notice("AFTER_HEAD", file, line, sequence, what);
+                }
             }
             Some(_) => {
                 let what =
