@@ -6,6 +6,8 @@ SHELL := /bin/bash
 .PHONY: help build demo test lint bench bench-peers bench-host bench-gpu gpu clean python-example python-packages peers-tools peers-packages pack sample-photos build-tools test-tools nextest
 
 CARGO ?= cargo
+# ONNX Runtime would keep and send telemetry: of tests and benchmarks, and of the Python packages beside them.
+export ORT_DISABLE_TELEMETRY = 1
 PYTHON ?= python3
 CACHE := .cache
 

@@ -70,6 +70,8 @@ impl Daemon {
             }
         };
         let journal = File::options().create(true).append(true).open(folder.path().join("journal")).unwrap();
+        // The daemon itself sees to it that ONNX Runtime keeps no telemetry.
+        command.env_remove("ORT_DISABLE_TELEMETRY");
         command.env("VOUCH_AUDIT__DIR", audit).env("VOUCH_AUDIT__SALT_FILE", folder.path().join("salt"));
         let child = command.envs(variables.iter().copied()).stderr(journal).spawn().unwrap();
         let mut daemon = Self { child, folder, audit: audit.to_owned() };

@@ -55,6 +55,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    process::turn_telemetry_off();
     process::bound_kept_memory();
     match start(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
