@@ -5,7 +5,7 @@
 //! names of checks and operating points are ours, error codes are ours, error texts are left out. Pure: the time is a parameter.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -26,18 +26,31 @@ const MAX_WARNINGS: usize = 64;
 pub struct Medium {
     /// What it shows, in the words of the API.
     pub kind: &'static str,
-    pub data: Bytes,
-    digest: OnceLock<Hash>,
+    pub bytes: u64,
+    state: Mutex<State>,
+}
+
+/// A picture is let go of once its digest is known: a log that waits for its disk must not hold pictures.
+#[derive(Debug)]
+enum State {
+    Sent(Bytes),
+    Known(Hash),
 }
 
 impl Medium {
     pub fn new(kind: &'static str, data: Bytes) -> Self {
-        Self { kind, data, digest: OnceLock::new() }
+        Self { kind, bytes: data.len() as u64, state: Mutex::new(State::Sent(data)) }
     }
 
     /// Takes some milliseconds for large pictures: not to be called where others wait.
     pub fn digest(&self, salt: &Salt) -> Hash {
-        *self.digest.get_or_init(|| salt.digest(&self.data))
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = match &*state {
+            State::Sent(data) => salt.digest(data),
+            State::Known(digest) => return *digest,
+        };
+        *state = State::Known(digest);
+        digest
     }
 }
 
@@ -220,7 +233,7 @@ pub fn request(draft: &Draft, common: &Common) -> String {
     let is_success = end.code == 0;
     let start_time = unix_ms(draft.started);
     let duration = u64::try_from(draft.duration.as_millis()).unwrap_or(u64::MAX);
-    let digest = |medium: &Medium| json!({"kind": medium.kind, "bytes": medium.data.len(), "digest": medium.digest(&common.salt).to_string()});
+    let digest = |medium: &Medium| json!({"kind": medium.kind, "bytes": medium.bytes, "digest": medium.digest(&common.salt).to_string()});
     let score = |check: &CheckAnswer| CheckAnswer { score: check.score.filter(|_| common.scores), ..check.clone() };
     let mut by = json!({"user": {
         "uid": actor.uid.to_string(),

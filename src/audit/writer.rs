@@ -20,8 +20,11 @@ use super::store::{Bounds, Store};
 use crate::config::{AuditConfig, AuditFailure, AuditSync};
 use crate::error::exit;
 
-/// Records that may wait. Their media are in memory until they are written; beyond this, requests wait with their answer.
+/// Records that may wait. Beyond this, requests wait with their answer.
 const QUEUE: usize = 256;
+
+/// Requests that are open or wait with their record. A disk that hangs must not make the daemon grow: beyond this, records are counted as lost.
+const MAX_OPEN: usize = 1 << 16;
 
 /// Records that are written before one sync.
 const MAX_TOGETHER: usize = 64;
@@ -203,7 +206,8 @@ impl AuditLog {
                 return None;
             }
         };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        let Some(runtime) = runtime.filter(|_| self.open.load(Ordering::Relaxed) <= MAX_OPEN) else {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -376,7 +380,7 @@ impl Writer {
         if self.broken.is_some() {
             return self.mend();
         }
-        if let Some(Err(error)) = self.store.as_mut().map(Store::sync) {
+        if let Some(Err(error)) = self.store.as_mut().map(Store::settle) {
             return self.fails(&error);
         }
         if self.unanchored > 0 && self.anchored.elapsed() >= ANCHOR_AFTER {
@@ -438,7 +442,7 @@ impl Writer {
         }
         let body = record::event(&Event::Stop, &self.common, SystemTime::now());
         if self.broken.is_none() {
-            let result = self.add(&body).and_then(|_| self.store.as_mut().map_or(Ok(()), Store::sync));
+            let result = self.add(&body).and_then(|_| self.store.as_mut().map_or(Ok(()), Store::settle));
             match result {
                 Ok(()) => self.anchor("stop"),
                 Err(error) => self.fails(&error),
