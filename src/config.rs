@@ -33,6 +33,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub live: LiveConfig,
     pub metrics: MetricsConfig,
+    pub audit: AuditConfig,
     pub log: LogConfig,
 }
 
@@ -161,6 +162,55 @@ impl MetricsConfig {
     }
 }
 
+/// What is recorded of each verification (docs/audit.md).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditConfig {
+    /// Directory of the audit log. Default: none, and nothing is recorded.
+    pub dir: Option<PathBuf>,
+    /// Whether scores are recorded beside outcomes, default false. The score of an age estimate is an age.
+    pub scores: bool,
+    /// A record that would make a file larger begins the next file. Bytes, 4096..=1 TiB, default 64 MiB.
+    pub max_file_bytes: u64,
+    /// Files that are kept, the newest included, 0..=1_000_000; 0, the default, keeps all.
+    pub max_files: usize,
+    pub sync: AuditSync,
+    /// Records between two anchors in the journal, 1..=1_000_000, default 1000.
+    pub anchor_every: u64,
+    /// File of the salt of digests, at least 32 bytes. Default: the credential `audit-salt` of the service manager, else a new salt at each start.
+    pub salt_file: Option<PathBuf>,
+    pub on_failure: AuditFailure,
+}
+
+/// When records are put on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditSync {
+    /// Before the answer is sent; the default.
+    Each,
+    /// Once a second: a power cut may take the last second.
+    Seconds,
+}
+
+/// What happens to requests while records cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditFailure {
+    /// They are refused; the default.
+    Refuse,
+    /// They are answered, and the log tells later how many were not recorded.
+    Warn,
+}
+
+impl AuditFailure {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Warn => "warn",
+        }
+    }
+}
+
 /// What is logged, to standard error.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -234,6 +284,16 @@ impl Default for Config {
             },
             live: LiveConfig { max_sessions: 256, max_seconds: 120, max_frames: 7200, max_bytes: 1 << 30 },
             metrics: MetricsConfig::default(),
+            audit: AuditConfig {
+                dir: None,
+                scores: false,
+                max_file_bytes: 64 * MIB as u64,
+                max_files: 0,
+                sync: AuditSync::Each,
+                anchor_every: 1000,
+                salt_file: None,
+                on_failure: AuditFailure::Refuse,
+            },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Auto },
         }
     }
@@ -252,6 +312,13 @@ fn socket_in(runtime_dir: Option<&Path>) -> PathBuf {
 }
 
 impl Config {
+    /// SHA-256 of the settings, in hexadecimal: the same for the same settings of one version, whichever layers they come from. It stands in each audit record.
+    pub fn sha256(&self) -> String {
+        // All keys are text, so this cannot fail.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        crate::audit::chain::Hash::of(text.as_bytes()).to_string()
+    }
+
     /// Keys, as `section.key`, whose values differ.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let [ours, theirs] = [self, other].map(|config| {
@@ -360,8 +427,9 @@ pub fn load(
 }
 
 impl fmt::Display for Loaded {
-    /// The effective settings as TOML, each value that is not a default followed by its origin.
+    /// The effective settings as TOML, each value that is not a default followed by its origin. The hash of them all stands above.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# config_sha256 = {}", self.config.sha256())?;
         let table = toml::Table::try_from(&self.config).map_err(|_| fmt::Error)?;
         let origin = |key: &str| self.origins.get(key).map(|origin| format!("  # {origin}")).unwrap_or_default();
         for (key, value) in table.iter().filter(|(_, value)| !value.is_table()) {
@@ -418,6 +486,10 @@ fn validate(config: &Config) -> Vec<Problem> {
     range("live.max_seconds", live.max_seconds, 5, 600);
     range("live.max_frames", u64::from(live.max_frames), 100, 100_000);
     range("live.max_bytes", live.max_bytes, MIB as u64, 1 << 34);
+    let audit = &config.audit;
+    range("audit.max_file_bytes", audit.max_file_bytes, 4096, 1 << 40);
+    range("audit.max_files", audit.max_files as u64, 0, 1_000_000);
+    range("audit.anchor_every", audit.anchor_every, 1, 1_000_000);
 
     let mut problem = |key, value: String, allowed: &str| {
         problems.push(Problem { key, value, allowed: allowed.into() });
@@ -450,6 +522,8 @@ fn validate(config: &Config) -> Vec<Problem> {
         ("models.overrides", &config.models.overrides),
         ("models.cache_dir", &config.models.cache_dir),
         ("calibration.dir", &config.calibration.dir),
+        ("audit.dir", &config.audit.dir),
+        ("audit.salt_file", &config.audit.salt_file),
     ] {
         if value.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             problem(key, "\"\"".into(), "a path; leave the key out for the default");
@@ -508,9 +582,10 @@ fn environment_layers(
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Value::from(items.map(Value::from).collect::<Vec<_>>())
             }
-            // What is not a number stays text, and the type check names it.
+            // What is no number, or neither true nor false, stays text, and the type check names it.
             Some(Value::Num(..)) => text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from),
-            Some(Value::Dict(..) | Value::Bool(..) | Value::Char(..)) | None => {
+            Some(Value::Bool(..)) => text.parse::<bool>().map_or_else(|_| Value::from(text), Value::from),
+            Some(Value::Dict(..) | Value::Char(..)) | None => {
                 problems.push(format!("environment variable {name}: no such setting"));
                 continue;
             }

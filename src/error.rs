@@ -65,6 +65,8 @@ pub enum Unavailable {
     Draining,
     #[error("the device of a model has failed, and the model is made anew")]
     ModelLost,
+    #[error("the audit log cannot be written, and nothing is answered without a record")]
+    AuditUnavailable,
 }
 
 impl Unavailable {
@@ -73,6 +75,7 @@ impl Unavailable {
         match self {
             Self::Draining => "DRAINING",
             Self::ModelLost => "MODEL_LOST",
+            Self::AuditUnavailable => "AUDIT_UNAVAILABLE",
         }
     }
 }

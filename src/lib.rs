@@ -12,11 +12,11 @@
 //! 8. [`calibration`]: score to error rates, operating points.
 //! 9. [`evaluation`]: labelled data and the daemon's answers to rates, reports and calibration files.
 //!
-//! Beside that way: [`models`] (manifest, pull, verify, bundle), [`config`], [`ops`] (systemd, logging), [`specimen`] (synthetic documents to try and
-//! train with), [`cli`] (what the
-//! `vouch` binary does).
+//! Beside that way: [`audit`] (a record of each verification, in a chain), [`models`] (manifest, pull, verify, bundle), [`config`], [`ops`] (systemd, logging),
+//! [`specimen`] (synthetic documents to try and train with), [`cli`] (what the `vouch` binary does).
 
 pub mod api;
+pub mod audit;
 pub mod calibration;
 pub mod checks;
 pub mod cli;

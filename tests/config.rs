@@ -90,6 +90,24 @@ fn text_in_the_environment_is_taken_as_it_stands() {
 }
 
 #[test]
+fn switches_in_the_environment_are_true_or_false() {
+    let config = load(None, environment(&[("VOUCH_AUDIT__SCORES", "true")]), &Flags::default()).unwrap().config;
+    assert!(config.audit.scores);
+    let found = problems(None, &[("VOUCH_AUDIT__SCORES", "yes")], &Flags::default());
+    assert!(found[0].starts_with("audit.scores (from environment variable VOUCH_AUDIT__SCORES)"), "{found:?}");
+}
+
+#[test]
+fn the_hash_of_the_settings_does_not_ask_where_they_come_from() {
+    let (_directory, file) = write("[limits]\nmax_running = 3\n");
+    let of_file = load(Some(&file), [], &Flags::default()).unwrap();
+    let of_environment = load(None, environment(&[("VOUCH_LIMITS__MAX_RUNNING", "3")]), &Flags::default()).unwrap();
+    assert_eq!(of_file.config.sha256(), of_environment.config.sha256());
+    assert_ne!(of_file.config.sha256(), Config::default().sha256());
+    assert!(of_file.to_string().starts_with(&format!("# config_sha256 = {}\n", of_file.config.sha256())));
+}
+
+#[test]
 fn principals_are_names_or_numbers() {
     let (_directory, file) = write("[socket]\nallowed_users = ['kyc', 1001]\n");
     let config = load(Some(&file), [], &Flags::default()).unwrap().config;

@@ -3,6 +3,7 @@
 //!
 //! A call goes through [`listener`] (connection, peer identity), the access check, the RPC's file, and `pipeline`.
 
+mod audit;
 mod check_passive_liveness;
 mod convert;
 mod detect_faces;

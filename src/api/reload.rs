@@ -14,6 +14,8 @@ use super::listener::{Access, PeerIdentity};
 use super::proto::ReloadRequest;
 use super::proto::ReloadResponse;
 use super::proto::administration_server::{Administration, AdministrationServer};
+use crate::audit::AuditLog;
+use crate::audit::record::Loaded as AuditLoaded;
 use crate::config::{Config, ConfigError, Loaded};
 use crate::error::Error;
 use crate::ops::{metrics as names, systemd};
@@ -29,6 +31,7 @@ pub type ReadConfig = dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync;
 pub struct Reloader {
     engine: Arc<EngineSlot>,
     access: Arc<Access>,
+    audit: Option<Arc<AuditLog>>,
     read: Box<ReadConfig>,
     cores: usize,
     /// In effect now.
@@ -53,11 +56,12 @@ impl Reloader {
     pub fn new(
         engine: Arc<EngineSlot>,
         access: Arc<Access>,
+        audit: Option<Arc<AuditLog>>,
         config: Config,
         cores: usize,
         read: Box<ReadConfig>,
     ) -> Arc<Self> {
-        Arc::new(Self { engine, access, read, cores, config: Mutex::new(config) })
+        Arc::new(Self { engine, access, audit, read, cores, config: Mutex::new(config) })
     }
 
     /// Reads everything anew and puts it in place. Tells the service manager while it goes on.
@@ -105,12 +109,16 @@ impl Reloader {
                 .map_err(|_| Error::internal("loading the models panicked; its place stands in the journal"))?
                 .map_err(|error| refused(error.to_string()))?
         };
+        let (before, now) = (loaded(&old), loaded(&new));
         let done = Reloaded {
             applied,
             needs_restart,
-            models: changed(&model_hashes(&old), &model_hashes(&new)),
-            calibrations: changed(&calibration_hashes(&old), &calibration_hashes(&new)),
+            models: changed(&before.models, &now.models),
+            calibrations: changed(&before.calibrations, &now.calibrations),
         };
+        if let Some(audit) = &self.audit {
+            audit.reloaded(next.sha256(), now).await;
+        }
         self.engine.exchange(new);
         self.access.replace(access);
         *config = next;
@@ -118,12 +126,11 @@ impl Reloader {
     }
 }
 
-fn model_hashes(engine: &Engine) -> BTreeMap<String, String> {
-    engine.registry.models().map(|model| (model.entry.role.name().to_owned(), model.entry.sha256.clone())).collect()
-}
-
-fn calibration_hashes(engine: &Engine) -> BTreeMap<String, String> {
-    engine.calibrations.iter().map(|(check, loaded)| (check.clone(), loaded.sha256.clone())).collect()
+/// The hashes of what an engine runs with.
+pub fn loaded(engine: &Engine) -> AuditLoaded {
+    let models = engine.registry.models().map(|model| (model.entry.role.name().to_owned(), model.entry.sha256.clone()));
+    let calibrations = engine.calibrations.iter().map(|(check, loaded)| (check.clone(), loaded.sha256.clone()));
+    AuditLoaded { models: models.collect(), calibrations: calibrations.collect() }
 }
 
 /// Keys whose value differs, or that only one of the two has.

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::api::audit::Entry;
 use crate::api::listener::PeerIdentity;
 use crate::document::mrz::Date;
 use crate::error::Error;
@@ -20,6 +21,8 @@ pub struct Call {
     pub context: Arc<RequestContext>,
     /// When the daemon had read the whole request.
     pub received: Instant,
+    /// Its record in the audit log.
+    pub audit: Entry,
 }
 
 impl Call {
@@ -29,7 +32,9 @@ impl Call {
         let wanted = request.metadata().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
         let deadline = received + wanted.map_or(max_duration, |wanted| wanted.min(max_duration));
         let caller = request.extensions().get::<PeerIdentity>().map_or_else(Caller::default, PeerIdentity::caller);
-        Self { engine, context: Arc::new(RequestContext::new(Some(deadline), caller)), received }
+        let audit = request.extensions().get::<Entry>().cloned().unwrap_or_default();
+        audit.take(Some(deadline));
+        Self { engine, context: Arc::new(RequestContext::new(Some(deadline), caller)), received, audit }
     }
 
     /// The day of the check, in UTC. This is the one place where a request learns of it.

@@ -78,9 +78,10 @@ async fn scan(
     frames: Streaming<ScanMrzRequest>,
     events: &mpsc::Sender<Result<ScanMrzEvent, Status>>,
 ) -> Result<(), Error> {
-    let engine = Arc::clone(&call.engine);
+    let (engine, audit) = (Arc::clone(&call.engine), call.audit.clone());
     let mut indices = 0..;
     let mut newest = Newest::of(&call.engine, frames, FIELD, move |ScanMrzRequest { frame }| {
+        audit.frame(&frame);
         let data = match usable(&engine, &frame) {
             Ok(()) => Ok(frame),
             Err(error) => Err(refused(error)?),

@@ -1,7 +1,7 @@
 //! Serves on the socket until a signal, then drains.
 //!
 //! Called by `vouchd` with the services of `api/` once models are warm. Adds what every gRPC server should offer (health,
-//! reflection) and asks [`Access`] before each request. SIGTERM and SIGINT drain: health says NOT_SERVING, no connection is
+//! reflection), counts each call and begins its audit record, and asks [`Access`] before each request. SIGTERM and SIGINT drain: health says NOT_SERVING, no connection is
 //! accepted any more, running requests finish within `drain_seconds`. A second signal ends at once. SIGHUP reloads.
 //!
 //! Left out: admission and deadlines of requests, which are the pipeline's.
@@ -21,9 +21,11 @@ use tonic_health::ServingStatus;
 use tower::Service;
 use tower::util::MapResponseLayer;
 
+use crate::api::audit::{AuditLayer, refuse_unrecorded};
 use crate::api::listener::{Accepting, Access, BindError, PeerIdentity, Reservation};
 use crate::api::metrics::{Observed, observe};
 use crate::api::reload::{AdministrationService, Reloader};
+use crate::audit::AuditLog;
 use crate::config::Config;
 use crate::error::Error;
 use crate::ops::systemd;
@@ -61,7 +63,7 @@ const READING_GRACE: Duration = Duration::from_secs(5);
 const HEALTH_NAMES: [&str; 2] = ["", super::service::SERVICE_NAME];
 
 /// Puts the socket in place, serves `services`, and returns when the drain is over. `draining` is cancelled when it begins, for
-/// those who tell the state or refuse new work; cancelled from outside, it begins the drain as a signal does.
+/// those who tell the state or refuse new work; cancelled from outside, it begins the drain as a signal does. `audit` gets the record of each call.
 ///
 /// # Errors
 /// [`ServeError`]; never for a connection or a request, and not if the drain had to be cut short, which is logged.
@@ -70,6 +72,7 @@ pub async fn serve(
     reservation: Reservation,
     mut services: RoutesBuilder,
     reloader: Arc<Reloader>,
+    audit: Option<Arc<AuditLog>>,
     draining: CancellationToken,
 ) -> Result<(), ServeError> {
     services.add_service(AdministrationService::server(Arc::clone(&reloader)));
@@ -97,6 +100,7 @@ pub async fn serve(
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .timeout(Duration::from_secs(config.limits.max_request_seconds) + READING_GRACE)
         .layer(tower::layer::layer_fn(Observing))
+        .layer(AuditLayer { log: audit })
         .layer(InterceptorLayer::new(move |request| enforce(&access, request)))
         .layer(MapResponseLayer::new(too_large_as_input_error))
         .add_routes(services.routes());
@@ -175,9 +179,11 @@ fn too_large_as_input_error<B: Default>(response: http::Response<B>) -> http::Re
 /// The peer's identity was put into the request by tonic, from `Connected`; without it nobody is let in.
 fn enforce(access: &Arc<Access>, request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
     match request.extensions().get::<PeerIdentity>() {
-        Some(peer) if access.allowed(peer) => Ok(request),
-        _ => Err(Error::PermissionDenied.into()),
+        Some(peer) if access.allowed(peer) => {}
+        _ => return Err(Error::PermissionDenied.into()),
     }
+    refuse_unrecorded(&request)?;
+    Ok(request)
 }
 
 /// SIGTERM of a service manager and SIGINT of a terminal mean the same.

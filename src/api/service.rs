@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status, Streaming};
 
+use super::audit::{Entry, Noted};
 use super::proto::verification_server::{Verification, VerificationServer};
 use super::proto::{
     CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, DetectFacesRequest, DetectFacesResponse,
@@ -38,9 +39,13 @@ impl VerificationService {
         VerificationServer::new(Self { engine, max_duration }).max_decoding_message_size(max_message_bytes)
     }
 
-    fn call<T>(&self, request: Request<T>) -> (Call, T) {
+    /// The call of a request, the request itself, which is noted in its audit record, and that record.
+    fn call<T: Noted>(&self, request: Request<T>) -> (Call, T, Entry) {
         let call = Call::new(self.engine.current(), &request, self.max_duration);
-        (call, request.into_inner())
+        let request = request.into_inner();
+        call.audit.note_message(&request);
+        let audit = call.audit.clone();
+        (call, request, audit)
     }
 }
 
@@ -51,50 +56,51 @@ impl Verification for VerificationService {
     type VerifyLiveStream = LiveStream;
 
     async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<EventStream>, Status> {
-        let (call, request) = self.call(request);
-        verify(call, request).await.map(Response::new)
+        let (call, request, audit) = self.call(request);
+        audit.stream(verify(call, request)).await.map(Response::new)
     }
 
     async fn detect_faces(
         &self,
         request: Request<DetectFacesRequest>,
     ) -> Result<Response<DetectFacesResponse>, Status> {
-        let (call, request) = self.call(request);
-        detect_faces::detect_faces(call, request).await.map(Response::new)
+        let (call, request, audit) = self.call(request);
+        audit.answer(detect_faces::detect_faces(call, request)).await.map(Response::new)
     }
 
     async fn match_faces(&self, request: Request<MatchFacesRequest>) -> Result<Response<MatchFacesResponse>, Status> {
-        let (call, request) = self.call(request);
-        match_faces::match_faces(call, request).await.map(Response::new)
+        let (call, request, audit) = self.call(request);
+        audit.answer(match_faces::match_faces(call, request)).await.map(Response::new)
     }
 
     async fn check_passive_liveness(
         &self,
         request: Request<CheckPassiveLivenessRequest>,
     ) -> Result<Response<CheckPassiveLivenessResponse>, Status> {
-        let (call, request) = self.call(request);
-        check_passive_liveness::check_passive_liveness(call, request).await.map(Response::new)
+        let (call, request, audit) = self.call(request);
+        audit.answer(check_passive_liveness::check_passive_liveness(call, request)).await.map(Response::new)
     }
 
     async fn estimate_age(
         &self,
         request: Request<EstimateAgeRequest>,
     ) -> Result<Response<EstimateAgeResponse>, Status> {
-        let (call, request) = self.call(request);
-        estimate_age::estimate_age(call, request).await.map(Response::new)
+        let (call, request, audit) = self.call(request);
+        audit.answer(estimate_age::estimate_age(call, request)).await.map(Response::new)
     }
 
     async fn read_document(
         &self,
         request: Request<ReadDocumentRequest>,
     ) -> Result<Response<ReadDocumentResponse>, Status> {
-        let (call, request) = self.call(request);
-        read_document::read_document(call, request).await.map(Response::new)
+        let (call, request, audit) = self.call(request);
+        audit.answer(read_document::read_document(call, request)).await.map(Response::new)
     }
 
     async fn scan_mrz(&self, request: Request<Streaming<ScanMrzRequest>>) -> Result<Response<ScanStream>, Status> {
-        let (call, frames) = self.call(request);
-        scan_mrz(call, frames).await.map(Response::new)
+        let call = Call::new(self.engine.current(), &request, self.max_duration);
+        let audit = call.audit.clone();
+        audit.stream(scan_mrz(call, request.into_inner())).await.map(Response::new)
     }
 
     async fn verify_live(
@@ -104,8 +110,8 @@ impl Verification for VerificationService {
         let engine = self.engine.current();
         let longest = max_duration(&engine);
         let call = Call::new(engine, &request, longest);
-        let messages = request.into_inner();
-        verify_live(call, messages).await.map(Response::new)
+        let audit = call.audit.clone();
+        audit.stream(verify_live(call, request.into_inner())).await.map(Response::new)
     }
 
     async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {

@@ -120,7 +120,11 @@ mod tests {
 
     #[test]
     fn what_is_unavailable_has_a_stable_code_and_says_when_to_come_back() {
-        for (state, code) in [(Unavailable::Draining, "DRAINING"), (Unavailable::ModelLost, "MODEL_LOST")] {
+        for (state, code) in [
+            (Unavailable::Draining, "DRAINING"),
+            (Unavailable::ModelLost, "MODEL_LOST"),
+            (Unavailable::AuditUnavailable, "AUDIT_UNAVAILABLE"),
+        ] {
             let status = Status::from(Error::Unavailable { state, retry_after: Duration::from_secs(1) });
             assert_eq!(status.code(), Code::Unavailable);
             assert_eq!(status.get_error_details().error_info().unwrap().reason, code);

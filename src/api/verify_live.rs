@@ -126,7 +126,10 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
     let first = tokio::time::timeout(IDLE, newest::next(&mut messages, "policy")).await;
     let first = first.map_err(|_| Error::invalid("policy", "POLICY_MISSING", "no policy came within 10 seconds"))?;
     let wanted = match first? {
-        Some(VerifyLiveRequest { message: Some(Message::Policy(policy)) }) => wanted(&call.engine, policy)?,
+        Some(VerifyLiveRequest { message: Some(Message::Policy(policy)) }) => {
+            call.audit.note_message(&policy);
+            wanted(&call.engine, policy)?
+        }
         Some(_) => return Err(Error::invalid("policy", "POLICY_MISSING", "the first message must be the policy")),
         None => return Ok(()),
     };
@@ -157,6 +160,7 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
     let compares_clocks = held.wanted.policy.rehearsal.is_none();
     let mut intake = Intake::new(call.engine.live.bounds, compares_clocks);
     let mut has_ended = false;
+    let audit = call.audit.clone();
     let newest = Newest::of(&call.engine, messages, "frame", move |request: VerifyLiveRequest| {
         let Some(Message::Frame(frame)) = request.message else {
             return Err(Error::invalid("policy", "POLICY_TWICE", "only the first message may be a policy"));
@@ -164,6 +168,7 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
         if has_ended {
             return Ok(None);
         }
+        audit.frame(&frame.image);
         let taken = intake.take(frame.index, frame.captured_us, &frame.image, milliseconds(started.elapsed()));
         counts.received.store(intake.frames(), Ordering::Relaxed);
         Ok(Some(match taken {

@@ -1,4 +1,4 @@
-//! The daemon: arguments, configuration, logging, lock, models, service, drain, in this order.
+//! The daemon: arguments, configuration, logging, lock, models, audit log, service, drain, in this order.
 //!
 //! The socket's place is reserved first, so that a second daemon fails at once, but the socket appears only after each model has a
 //! warm session, so that who can connect is also answered; under socket activation callers wait in the meantime. Whatever prevents the
@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use vouch::api::listener::{Access, BindError, Reservation};
 use vouch::api::metrics;
-use vouch::api::reload::Reloader;
+use vouch::api::reload::{Reloader, loaded};
 use vouch::api::server::{ServeError, serve};
 use vouch::api::service::VerificationService;
+use vouch::audit::{AuditLog, OpenError};
 use vouch::config::{self, ConfigError, Flags};
 use vouch::error::exit;
 use vouch::ops::metrics::Exporter;
@@ -56,6 +57,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    process::turn_telemetry_off();
     process::bound_kept_memory();
     match start(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,14 +78,14 @@ fn start(args: Args) -> anyhow::Result<()> {
     let environment: Vec<(String, String)> = environment.collect();
     let file = args.config.clone();
     let read = move || config::load(file.as_deref(), environment.clone(), &flags);
-    let loaded = read()?;
+    let read_config = read()?;
     if args.check_config {
-        Access::resolve(&loaded.config.socket)?;
+        Access::resolve(&read_config.config.socket)?;
         // A reader that has gone away is no fault of the configuration.
-        let _ = write!(std::io::stdout(), "{loaded}");
+        let _ = write!(std::io::stdout(), "{read_config}");
         return Ok(());
     }
-    let config = loaded.config;
+    let config = read_config.config;
     logging::init(&config.log).context("logging cannot be set up")?;
     if !args.allow_core_dumps {
         process::disable_core_dumps().context("core dumps cannot be disabled")?;
@@ -100,7 +102,9 @@ fn start(args: Args) -> anyhow::Result<()> {
 
     // Before there is a socket to connect to: whoever can connect finds warm models.
     let engine = EngineSlot::new(Engine::load(&config, cores)?);
-    let reloader = Reloader::new(Arc::clone(&engine), reservation.access(), config.clone(), cores, Box::new(read));
+    let audit = AuditLog::start(&config.audit, config.sha256(), loaded(&engine.current()))?;
+    let reloader =
+        Reloader::new(Arc::clone(&engine), reservation.access(), audit.clone(), config.clone(), cores, Box::new(read));
     let mut services = RoutesBuilder::default();
     let max_duration = Duration::from_secs(config.limits.max_request_seconds);
     services.add_service(VerificationService::server(
@@ -138,10 +142,13 @@ fn start(args: Args) -> anyhow::Result<()> {
         systemd::feed_watchdog(move || engine.current().registry.stalled_for(), status)
     });
     let lost = runtime.spawn(end_without_device(Arc::clone(&engine), draining.clone()));
-    let result = runtime.block_on(serve(&config, reservation, services, reloader, draining));
+    let result = runtime.block_on(serve(&config, reservation, services, reloader, audit.clone(), draining));
     // Work that did not finish within the drain is not waited for.
     let is_lost = lost.is_finished();
     runtime.shutdown_background();
+    if let Some(audit) = audit {
+        audit.stop();
+    }
     engine.current().registry.end_loading();
     result?;
     anyhow::ensure!(!is_lost, "a model has lost its device and could not be made anew for {DEVICE_PATIENCE:?}");
@@ -200,6 +207,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         };
     }
     if let Some(error) = error.downcast_ref::<LoadError>() {
+        return error.exit_code();
+    }
+    if let Some(error) = error.downcast_ref::<OpenError>() {
         return error.exit_code();
     }
     match error.downcast_ref::<ServeError>() {

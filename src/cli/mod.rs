@@ -4,6 +4,7 @@
 //! code. Knows nothing of pictures or models beyond the messages of `proto/vouch/v1/vouch.proto`, except for `specimen`. Exit codes follow BSD
 //! `sysexits.h` (see [`crate::error::exit`]), with 0 to 3 telling the outcome of a verification.
 
+pub mod audit;
 pub mod bench;
 pub mod calibrate;
 pub mod completions;
@@ -114,6 +115,9 @@ enum Command {
     /// Have the daemon read models, calibrations and the list of callers anew
     #[command(after_help = EXIT_CODES)]
     Reload(reload::ReloadArgs),
+    /// Check the daemon's audit log, and look up what it has seen; needs no daemon
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Audit(audit::AuditCommand),
     /// Make, check and move the model pack
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -149,6 +153,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => block_on_threads(bench::run(&args, &target(args.timeout))),
         Command::Status(args) => block_on(status::run(&args, &target(args.call.timeout))),
         Command::Reload(args) => block_on(reload::run(&args, &target(args.call.timeout))),
+        Command::Audit(command) => audit::run(&command),
         Command::Models(command) => Ok(models::main(command)),
         Command::Completions(args) => completions::run(&args),
     };

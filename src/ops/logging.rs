@@ -48,7 +48,11 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     // `vouch` covers the library's modules, `vouch::…`, and the daemon's own target `vouchd`: targets match by prefix.
-    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("vouch", level)
+    // Anchors of the audit log are information that must reach the journal whatever the level.
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("vouch", level)
+        .with_target("vouch::audit", level.max(LevelFilter::INFO))
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
@@ -76,5 +80,6 @@ mod tests {
         let targets = targets(LogLevel::Error);
         assert!(!targets.would_enable("h2::codec", &Level::WARN));
         assert!(!targets.would_enable("vouch::api", &Level::WARN));
+        assert!(targets.would_enable("vouch::audit", &Level::INFO), "anchors must reach the journal");
     }
 }

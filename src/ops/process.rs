@@ -144,6 +144,13 @@ pub fn give_back_free_memory() {
     }
 }
 
+/// Turns ONNX Runtime's telemetry off. Since 1.29 the builds for Linux write a number of the device and a data base of events into the user's cache folder and send them to
+/// Microsoft; the switch of its API comes too late, as making the environment already does both. To be called before the first thread is started.
+pub fn turn_telemetry_off() {
+    // SAFETY: no other thread is there that could read the environment.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+}
+
 /// Sees to it that no core dump of this process, which holds pictures of people, is ever written or piped to a collector, and
 /// that no other process of the same user can read its memory.
 ///

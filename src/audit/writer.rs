@@ -1,0 +1,483 @@
+//! The one thread that writes the log, and the handle that requests have of it.
+//!
+//! Requests hand in drafts through a bounded queue; the thread makes records of them and writes those that wait together, with one sync for all. While the log cannot be
+//! written, the thread tries again each second; the first line that succeeds says what is missing. Anchors, the number and hash of a line, go to the journal, where
+//! who can alter the log's folder cannot follow. Nothing here runs on the threads that serve requests.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::chain::Link;
+use super::record::{self, Common, Draft, Event, Loaded, Torn};
+use super::salt::{Salt, SaltError};
+use super::store::{Bounds, Store};
+use crate::config::{AuditConfig, AuditFailure, AuditSync};
+use crate::error::exit;
+
+/// Records that may wait. Beyond this, requests wait with their answer.
+const QUEUE: usize = 256;
+
+/// Requests that are open or wait with their record. A disk that hangs must not make the daemon grow: beyond this, records are counted as lost.
+const MAX_OPEN: usize = 1 << 16;
+
+/// Records that are written before one sync.
+const MAX_TOGETHER: usize = 64;
+
+/// How often lines are put on the disk with `sync = "seconds"`.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a log that cannot be written is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest time without an anchor while there are new lines.
+const ANCHOR_AFTER: Duration = Duration::from_secs(600);
+
+/// How often the journal is told that the log cannot be written.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Longest wait at the end for requests that were cut off.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Why there is no audit log.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Salt(#[from] SaltError),
+    #[error("the audit log in {} cannot be written: {cause}; see audit.dir and audit.on_failure", dir.display())]
+    Dir { dir: PathBuf, cause: io::Error },
+    #[error("the thread of the audit log cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+impl OpenError {
+    /// The exit code that this error ends the daemon with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Salt(_) => exit::CONFIG,
+            Self::Dir { cause, .. } => match cause.kind() {
+                // Both pass.
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ResourceBusy => {
+                    exit::TEMP_FAIL
+                }
+                _ => exit::CONFIG,
+            },
+            Self::Thread(_) => exit::SOFTWARE,
+        }
+    }
+}
+
+/// A record could not be written, and the policy is to refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotWritten;
+
+/// When a log that could not be written is tried again, for who is refused until then.
+pub const RETRY_AFTER: Duration = RETRY_EVERY;
+
+/// The audit log as requests see it.
+pub struct AuditLog {
+    queue: mpsc::Sender<Message>,
+    shared: Arc<Shared>,
+    common: Arc<Common>,
+    sync: AuditSync,
+    on_failure: AuditFailure,
+    /// Requests whose record is not handed in yet.
+    open: AtomicUsize,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    is_broken: AtomicBool,
+    /// Since the log broke: requests without a record, and requests refused.
+    lost: AtomicU64,
+    refused: AtomicU64,
+}
+
+enum Message {
+    Record(Box<Draft>, Option<oneshot::Sender<Result<(), NotWritten>>>),
+    /// The hash of the settings, and what they have loaded.
+    Reload(String, Loaded),
+    Stop,
+}
+
+impl AuditLog {
+    /// Opens the log and says in it that a daemon has started; `None` if none is configured.
+    ///
+    /// # Errors
+    /// [`OpenError`]. With `on_failure = "warn"` a folder that cannot be written is none, only a warning.
+    pub fn start(config: &AuditConfig, config_sha256: String, loaded: Loaded) -> Result<Option<Arc<Self>>, OpenError> {
+        let Some(dir) = config.dir.clone() else {
+            return Ok(None);
+        };
+        let common =
+            Arc::new(Common { salt: Salt::find(config.salt_file.as_deref())?, scores: config.scores, config_sha256 });
+        let (queue, messages) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared::default());
+        let bounds = Bounds { max_file_bytes: config.max_file_bytes, max_files: config.max_files };
+        let mut writer = Writer {
+            dir: dir.clone(),
+            bounds,
+            loaded,
+            has_untold_reload: false,
+            sync: config.sync,
+            on_failure: config.on_failure,
+            anchor_every: config.anchor_every,
+            common: Arc::clone(&common),
+            shared: Arc::clone(&shared),
+            store: None,
+            broken: None,
+            unanchored: 0,
+            anchored: Instant::now(),
+            complained: None,
+        };
+        if let Err(cause) = writer.open() {
+            if config.on_failure == AuditFailure::Refuse {
+                return Err(OpenError::Dir { dir, cause });
+            }
+            writer.fails(&cause);
+        }
+        let thread = std::thread::Builder::new()
+            .name("audit".into())
+            .spawn(move || writer.run(messages))
+            .map_err(OpenError::Thread)?;
+        Ok(Some(Arc::new(Self {
+            queue,
+            shared,
+            common,
+            sync: config.sync,
+            on_failure: config.on_failure,
+            open: AtomicUsize::new(0),
+            thread: Mutex::new(Some(thread)),
+        })))
+    }
+
+    /// The salt of the digests.
+    pub fn salt(&self) -> &Salt {
+        &self.common.salt
+    }
+
+    /// True while requests are to be refused because they could not be recorded.
+    pub fn refuses(&self) -> bool {
+        self.on_failure == AuditFailure::Refuse && self.shared.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request that has begun and was refused without a record.
+    pub fn refuse(&self) {
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A request has begun; its draft comes.
+    pub fn begin(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Hands a record in, and waits until it is written as far as the configuration wants: on the disk with `sync = "each"`, in the file with
+    /// `on_failure = "refuse"`, else not at all. The record is written also if this is not waited for.
+    ///
+    /// # Errors
+    /// [`NotWritten`] if the request must not be answered.
+    pub async fn record(self: &Arc<Self>, draft: Draft) -> Result<(), NotWritten> {
+        let waits = self.sync == AuditSync::Each || self.on_failure == AuditFailure::Refuse;
+        let (sender, written) = oneshot::channel();
+        if let Some(handing_in) = self.hand_in(Message::Record(Box::new(draft), waits.then_some(sender))) {
+            // It fails only when the runtime is going away.
+            let _ = handing_in.await;
+        }
+        let is_written = !waits || matches!(written.await, Ok(Ok(())));
+        if is_written || self.on_failure == AuditFailure::Warn { Ok(()) } else { Err(NotWritten) }
+    }
+
+    /// Hands in the record of a request that nobody waits for any more.
+    pub fn record_without_waiting(self: &Arc<Self>, draft: Draft) {
+        self.hand_in(Message::Record(Box::new(draft), None));
+    }
+
+    /// Puts a message into the queue; where that is full, by a task of its own, which does not end with who hands it in.
+    fn hand_in(self: &Arc<Self>, message: Message) -> Option<tokio::task::JoinHandle<()>> {
+        let message = match self.queue.try_send(message) {
+            Err(mpsc::error::TrySendError::Full(message)) => message,
+            // Closed: the daemon ends.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {
+                self.open.fetch_sub(1, Ordering::Relaxed);
+                return None;
+            }
+        };
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        let Some(runtime) = runtime.filter(|_| self.open.load(Ordering::Relaxed) <= MAX_OPEN) else {
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
+        let log = Arc::clone(self);
+        Some(runtime.spawn(async move {
+            let _ = log.queue.send(message).await;
+            log.open.fetch_sub(1, Ordering::Relaxed);
+        }))
+    }
+
+    /// Says in the log that the daemon runs with something else; later records bear the new hash of the settings.
+    pub async fn reloaded(&self, config_sha256: String, loaded: Loaded) {
+        // It fails only when the daemon ends.
+        let _ = self.queue.send(Message::Reload(config_sha256, loaded)).await;
+    }
+
+    /// Writes what is waiting, says in the log that the daemon ends, and closes it. Requests that were cut off are waited for, for a moment.
+    pub fn stop(&self) {
+        let until = Instant::now() + CLOSING;
+        while self.open.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = self.queue.blocking_send(Message::Stop);
+        if let Some(thread) = self.thread.blocking_lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread holds.
+struct Writer {
+    dir: PathBuf,
+    bounds: Bounds,
+    loaded: Loaded,
+    /// What is loaded has changed, and the log does not say so yet.
+    has_untold_reload: bool,
+    sync: AuditSync,
+    on_failure: AuditFailure,
+    anchor_every: u64,
+    common: Arc<Common>,
+    shared: Arc<Shared>,
+    /// `None` until it could be opened.
+    store: Option<Store>,
+    /// Since when and why the log cannot be written.
+    broken: Option<(SystemTime, String)>,
+    /// Lines since the last anchor.
+    unanchored: u64,
+    anchored: Instant,
+    complained: Option<Instant>,
+}
+
+type Waiting = (Box<Draft>, Option<oneshot::Sender<Result<(), NotWritten>>>);
+
+impl Writer {
+    fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        // A runtime of its own for the clock alone: this thread may block.
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
+            return tracing::error!("the audit log has no clock");
+        };
+        runtime.block_on(async {
+            let mut second = tokio::time::interval(SYNC_EVERY.min(RETRY_EVERY));
+            second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    message = messages.recv() => {
+                        let Some(first) = message else { return self.end() };
+                        let mut together = Vec::new();
+                        let (mut is_end, mut reload) = (false, None);
+                        let mut next = Some(first);
+                        while let Some(message) = next {
+                            match message {
+                                Message::Record(draft, answer) => together.push((draft, answer)),
+                                Message::Reload(config_sha256, loaded) => reload = Some((config_sha256, loaded)),
+                                Message::Stop => is_end = true,
+                            }
+                            // What comes after a reload belongs to what it has loaded.
+                            next = if together.len() < MAX_TOGETHER && reload.is_none() { messages.try_recv().ok() } else { None };
+                        }
+                        self.write(together);
+                        if let Some((config_sha256, loaded)) = reload {
+                            Arc::make_mut(&mut self.common).config_sha256 = config_sha256;
+                            self.loaded = loaded;
+                            self.has_untold_reload = true;
+                            self.tell_reload();
+                        }
+                        if is_end {
+                            return self.end();
+                        }
+                    }
+                    _ = second.tick() => self.tick(),
+                }
+            }
+        });
+    }
+
+    /// Opens the log and writes that the daemon has started.
+    fn open(&mut self) -> io::Result<()> {
+        let (mut store, found) = Store::open(&self.dir, self.bounds)?;
+        if let Some(Torn { file, bytes, .. }) = &found.torn {
+            tracing::warn!(target: "vouch::audit", file, bytes, "the audit log ended within a line, which was set aside");
+        }
+        let start = Event::Start { head: found.head, torn: found.torn.as_ref(), loaded: &self.loaded };
+        store.append(&record::event(&start, &self.common, SystemTime::now()))?;
+        store.sync()?;
+        self.store = Some(store);
+        self.anchor("start");
+        Ok(())
+    }
+
+    /// Where the log cannot be written at the moment, it is told when it can.
+    fn tell_reload(&mut self) {
+        if self.has_untold_reload && self.broken.is_none() {
+            let body = record::event(&Event::Reload { loaded: &self.loaded }, &self.common, SystemTime::now());
+            match self.add(&body).and_then(|_| self.store.as_mut().map_or(Ok(()), Store::sync)) {
+                Ok(()) => self.has_untold_reload = false,
+                Err(error) => self.fails(&error),
+            }
+        }
+    }
+
+    fn write(&mut self, together: Vec<Waiting>) {
+        if self.broken.is_some() {
+            self.mend();
+        }
+        let mut written: Vec<(Option<oneshot::Sender<_>>, bool)> = Vec::with_capacity(together.len());
+        for (draft, answer) in together {
+            let result = if self.broken.is_some() {
+                Err(None)
+            } else {
+                self.add(&record::request(&draft, &self.common)).map_err(Some)
+            };
+            if let Err(Some(error)) = &result {
+                self.fails(error);
+            }
+            written.push((answer, result.is_ok()));
+        }
+        let mut is_synced = true;
+        if let Some(store) = self.store.as_mut().filter(|_| self.broken.is_none()) {
+            let result = if self.sync == AuditSync::Each { store.sync() } else { store.write_head() };
+            if let Err(error) = result {
+                // The lines stand in the file, but nobody can say that they stay.
+                is_synced = false;
+                self.fails(&error);
+            }
+        } else if let Some(store) = &mut self.store {
+            // Those that were written before one failed.
+            is_synced = self.sync == AuditSync::Seconds || store.sync().is_ok();
+        }
+        for (answer, is_written) in written {
+            let is_written = is_written && is_synced;
+            if !is_written {
+                match self.on_failure {
+                    AuditFailure::Refuse => self.shared.refused.fetch_add(1, Ordering::Relaxed),
+                    AuditFailure::Warn => self.shared.lost.fetch_add(1, Ordering::Relaxed),
+                };
+            }
+            if let Some(answer) = answer {
+                // Nobody may be waiting any more.
+                let _ = answer.send(if is_written { Ok(()) } else { Err(NotWritten) });
+            }
+        }
+        if self.unanchored >= self.anchor_every {
+            self.anchor("count");
+        }
+    }
+
+    /// Adds a line, in the next file if this one is full.
+    fn add(&mut self, body: &str) -> io::Result<Link> {
+        let not_open = || io::Error::from(io::ErrorKind::NotConnected);
+        let store = self.store.as_mut().ok_or_else(not_open)?;
+        let is_full = store.is_full_for(body);
+        if is_full {
+            store.rotate()?;
+            self.anchor("rotation");
+            self.keep_so_many()?;
+        }
+        let link = self.store.as_mut().ok_or_else(not_open)?.append(body)?;
+        self.unanchored += 1;
+        Ok(link)
+    }
+
+    /// Removes what is too much. The log says so first.
+    fn keep_so_many(&mut self) -> io::Result<()> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        if let Some((files, through)) = store.too_many()? {
+            let event = Event::Retention { files: &files, through };
+            store.append(&record::event(&event, &self.common, SystemTime::now()))?;
+            store.sync()?;
+            self.unanchored += 1;
+            store.remove(&files)?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        if self.broken.is_some() {
+            return self.mend();
+        }
+        if let Some(Err(error)) = self.store.as_mut().map(Store::settle) {
+            return self.fails(&error);
+        }
+        if self.unanchored > 0 && self.anchored.elapsed() >= ANCHOR_AFTER {
+            self.anchor("time");
+        }
+    }
+
+    /// Tries whether the log can be written again, by writing what is missing.
+    fn mend(&mut self) {
+        let Some((since, error)) = self.broken.clone() else { return };
+        let result = match &mut self.store {
+            None => self.open(),
+            Some(_) => Ok(()),
+        };
+        let (lost, refused) = (self.shared.lost.load(Ordering::Relaxed), self.shared.refused.load(Ordering::Relaxed));
+        let event = Event::Gap { since, lost, refused, error: &error };
+        let body = record::event(&event, &self.common, SystemTime::now());
+        let result =
+            result.and_then(|()| self.add(&body)).and_then(|_| self.store.as_mut().map_or(Ok(()), Store::sync));
+        match result {
+            Ok(()) => {
+                self.shared.lost.fetch_sub(lost, Ordering::Relaxed);
+                self.shared.refused.fetch_sub(refused, Ordering::Relaxed);
+                self.broken = None;
+                self.complained = None;
+                self.shared.is_broken.store(false, Ordering::Relaxed);
+                self.tell_reload();
+                tracing::warn!(target: "vouch::audit", lost, refused, "the audit log can be written again");
+            }
+            Err(error) => self.fails(&error),
+        }
+    }
+
+    fn fails(&mut self, error: &io::Error) {
+        if self.broken.is_none() {
+            self.broken = Some((SystemTime::now(), error.kind().to_string()));
+        }
+        self.shared.is_broken.store(true, Ordering::Relaxed);
+        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            self.complained = Some(Instant::now());
+            let policy = self.on_failure.as_str();
+            let lost = self.shared.lost.load(Ordering::Relaxed);
+            tracing::error!(target: "vouch::audit", %error, policy, lost, "the audit log cannot be written");
+        }
+    }
+
+    /// Tells the journal how far the log goes.
+    fn anchor(&mut self, reason: &'static str) {
+        if let Some(store) = &self.store {
+            let Link { sequence, hash } = store.last();
+            tracing::info!(target: "vouch::audit", sequence, hash = hash.to_string(), reason, "audit anchor");
+        }
+        self.unanchored = 0;
+        self.anchored = Instant::now();
+    }
+
+    fn end(&mut self) {
+        if self.broken.is_some() {
+            self.mend();
+        }
+        let body = record::event(&Event::Stop, &self.common, SystemTime::now());
+        if self.broken.is_none() {
+            let result = self.add(&body).and_then(|_| self.store.as_mut().map_or(Ok(()), Store::settle));
+            match result {
+                Ok(()) => self.anchor("stop"),
+                Err(error) => self.fails(&error),
+            }
+        }
+    }
+}
