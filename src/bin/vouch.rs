@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Some commands run models themselves.
+    vouch::ops::process::forbid_telemetry();
     vouch::cli::main()
 }

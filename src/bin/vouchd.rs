@@ -53,6 +53,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    process::forbid_telemetry();
     process::bound_kept_memory();
     match start(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,

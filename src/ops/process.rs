@@ -1,6 +1,7 @@
-//! What the daemon knows of its own process: cores it may use, memory it holds and gives back, core dumps it must not leave.
+//! What the daemon knows of its own process: cores it may use, memory it holds and gives back, core dumps and telemetry it must not
+//! leave.
 //!
-//! Called by `vouchd` at start (cores, allocator, core dumps), by whoever sizes thread pools (cores) and by the status RPC (memory).
+//! Called by `vouchd` at start (cores, allocator, core dumps, telemetry), by `vouch` (telemetry), by whoever sizes thread pools (cores) and by the status RPC (memory).
 //! Sources: Linux `Documentation/admin-guide/cgroup-v2.rst` (cpu.max), `cgroup-v1/` and `scheduler/sched-bwc.rst`
 //! (cpu.cfs_quota_us), `proc(5)`, `prctl(2)`. Left out: cpu shares and weights, which divide a busy machine and limit nothing.
 
@@ -79,6 +80,16 @@ pub fn resident_bytes() -> io::Result<u64> {
         (Some(pages), Some(page_bytes)) => Ok(pages * page_bytes),
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "/proc/self/statm has no resident size")),
     }
+}
+
+/// Keeps ONNX Runtime from telemetry. To be called before the first thread is started.
+///
+/// Its public builds for Linux have it since 1.29: with an environment they write an identifier of the host and a database of events to
+/// `~/.cache/Microsoft` and look for a collector on the network, and the API can turn off only what comes after that first event. This variable, read when the
+/// environment is made, turns off all of it.
+pub fn forbid_telemetry() {
+    // SAFETY: there is no other thread that could read the environment meanwhile.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
 }
 
 /// Bounds what the allocator keeps of memory that was given back. To be called before the first thread is started.
