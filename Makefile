@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench bench-peers bench-host bench-gpu gpu clean python-example python-packages peers-tools peers-packages pack sample-photos build-tools nextest
+.PHONY: help build demo test lint bench bench-peers bench-host bench-gpu gpu clean python-example python-packages peers-tools peers-packages pack sample-photos build-tools test-tools nextest
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -22,7 +22,7 @@ build: build-tools ## Build the release binaries into target/release
 demo: build pack sample-photos ## Verify sample photographs with a daemon of its own, events printed as they arrive
 	examples/demo.sh
 
-test: build-tools pack sample-photos python-packages nextest ## Run all tests, those with real models and the Python client included
+test: build-tools pack sample-photos python-packages nextest test-tools ## Run all tests, those with real models and the Python client included
 	$(CARGO) test --locked --doc
 	# As root, those that connect as other users as well.
 	$(CARGO) nextest run --locked --no-fail-fast $$(if [ "$$(id -u)" = 0 ]; then echo --run-ignored=all; fi)
@@ -63,6 +63,10 @@ python-example: python-packages sample-photos ## Run the Python client against a
 # The package of each command is installed only when the command is missing.
 build-tools:
 	@examples/install-missing.sh cargo cmake nasm g++ pkg-config
+
+# What tests/packaging.rs judges the units by.
+test-tools:
+	@examples/install-missing.sh systemd-analyze
 
 nextest:
 	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest@0.9.151

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # Command to Debian package, where the names differ.
-declare -A package=([pip3]=python3-pip [tesseract]="tesseract-ocr tesseract-ocr-eng")
+declare -A package=([pip3]=python3-pip [tesseract]="tesseract-ocr tesseract-ocr-eng" [systemd-analyze]=systemd)
 
 missing=()
 for command in "$@"; do
