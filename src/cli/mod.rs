@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod exchange;
 pub mod faces;
 pub mod live;
+pub mod man;
 pub mod models;
 pub mod reading;
 pub mod report;
@@ -21,6 +22,7 @@ pub mod scan;
 pub mod specimen;
 pub mod status;
 pub mod verify;
+pub mod vouchd;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -115,6 +117,9 @@ enum Command {
     Models(models::ModelsCommand),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(man::ManArgs),
 }
 
 /// Runs the command line of this process and returns its exit code.
@@ -146,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => block_on(status::run(&args, &target(args.call.timeout))),
         Command::Models(command) => Ok(models::main(command)),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
