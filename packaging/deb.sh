@@ -4,6 +4,7 @@
 # DEB_BINARIES  the folder of vouchd and vouch (target/package/build/release)
 # DEB_TOOL      the vouch that prints manual pages and completions, where the packaged one cannot run here
 # DEB_VERSION   another version than that of packaging/debian/changelog
+# DEB_COMPRESSION  as dpkg-deb's -Z (xz); "none" is fast
 # DEB_TO        the folder for the package (target/package)
 set -euo pipefail
 cd "$(dirname "$0")/.."
