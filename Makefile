@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench bench-peers bench-host bench-gpu gpu clean python-example python-packages peers-tools peers-packages pack sample-photos build-tools test-tools nextest
+.PHONY: help build demo test lint bench bench-peers bench-host bench-gpu gpu deb try-deb sbom sbom-check reproducible clean python-example python-packages peers-tools peers-packages pack sample-photos build-tools test-tools deb-tools sbom-tools nextest
 
 CARGO ?= cargo
 # ONNX Runtime would keep and send telemetry: of tests and benchmarks, and of the Python packages beside them.
@@ -54,6 +54,24 @@ bench-gpu: build gpu sample-photos python-packages ## Measure the GPU beside the
 	$(PYTHON) benches/host/measure.py variants --scenario selfie --callers 1,2,4,8,16,32 --variant processor \
 		--variant CUDA VOUCH_INFERENCE__DEVICE=required
 
+deb: build-tools sbom deb-tools ## Make the Debian package in target/package (DEB_BINARIES=… packs what is built)
+	@[ -n "$${DEB_BINARIES:-}" ] || packaging/build.sh target/package/build
+	packaging/deb.sh
+
+try-deb: deb pack sample-photos ## Try the package in a small Debian of its own: install, run, upgrade, remove, purge (as root)
+	@examples/install-missing.sh debootstrap lintian systemd-nspawn
+	packaging/try.sh
+
+sbom: sbom-tools ## List crates and models in target/package/sbom.cdx.json (CycloneDX)
+	@mkdir -p target/package
+	packaging/sbom.sh target/package/sbom.cdx.json
+
+sbom-check: sbom $(CACHE)/cyclonedx/.complete ## Validate that list against CycloneDX's schema
+	PYTHONPATH=$(CACHE)/cyclonedx $(PYTHON) packaging/sbom.py --check target/package/sbom.cdx.json
+
+reproducible: build-tools ## Build the release twice in two folders and compare the binaries (half an hour on two cores)
+	packaging/reproducible.sh
+
 clean: ## Remove what was built or fetched into this folder
 	rm -rf target $(CACHE) models/pack
 
@@ -66,9 +84,15 @@ python-example: python-packages sample-photos ## Run the Python client against a
 build-tools:
 	@examples/install-missing.sh cargo cmake nasm g++ pkg-config
 
-# Shows which files the daemon opens.
+# strace shows which files the daemon opens; systemd-analyze is what tests/packaging.rs judges the units by.
 test-tools:
-	@examples/install-missing.sh strace
+	@examples/install-missing.sh strace systemd-analyze
+
+deb-tools:
+	@examples/install-missing.sh cargo dh dpkg-shlibdeps
+
+sbom-tools: build-tools
+	@command -v cargo-cyclonedx >/dev/null || $(CARGO) install --locked --debug cargo-cyclonedx@0.5.9
 
 nextest:
 	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest@0.9.151
@@ -94,6 +118,13 @@ $(CACHE)/python/.complete: examples/python/requirements.txt proto/vouch/v1/vouch
 		--target $(CACHE)/python -r examples/python/requirements.txt
 	PYTHONPATH=$(CACHE)/python $(PYTHON) -m grpc_tools.protoc -I proto --python_out=$(CACHE)/python \
 		--grpc_python_out=$(CACHE)/python vouch/v1/vouch.proto
+	@touch $@
+
+$(CACHE)/cyclonedx/.complete:
+	@examples/install-missing.sh pip3
+	@rm -rf $(CACHE)/cyclonedx
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $(CACHE)/cyclonedx \
+		'cyclonedx-python-lib[json-validation]==11.12.0'
 	@touch $@
 
 # What the daemon is compared with: a gigabyte that nothing else needs. What has to be installed as root comes before the download.

@@ -4,7 +4,8 @@
 set -euo pipefail
 
 # Command to Debian package, where the names differ.
-declare -A package=([pip3]=python3-pip [tesseract]="tesseract-ocr tesseract-ocr-eng")
+declare -A package=([pip3]=python3-pip [tesseract]="tesseract-ocr tesseract-ocr-eng"
+    [systemd-analyze]=systemd [systemd-nspawn]=systemd-container [dh]=debhelper [dpkg-shlibdeps]=dpkg-dev)
 
 missing=()
 for command in "$@"; do

@@ -869,7 +869,7 @@ fn bench_refuses_what_does_not_go_together() {
     assert_eq!(Ended::from({ nobody }.output().unwrap()).code, 69);
 }
 
-// ---------------------------------------------------------------- completions
+// ---------------------------------------------------------------- completions and manual pages
 
 #[test]
 fn completions_name_the_commands() {
@@ -879,6 +879,22 @@ fn completions_name_the_commands() {
         assert_eq!(ended.code, 0);
         assert!(ended.out.contains("liveness") && ended.out.contains("client-reference"), "{shell}");
     }
+}
+
+#[test]
+fn every_command_has_a_manual_page_and_the_daemon_too() {
+    let stage = Stage::new();
+    let folder = tempfile::tempdir().unwrap();
+    let ended = stage.run(&["man", folder.path().to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let page = |name: &str| {
+        std::fs::read_to_string(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    assert!(page("vouch.1").contains(r"vouch\-verify(1)") && !page("vouch.1").contains(r"vouch\-man(1)"));
+    assert!(page("vouch-models-pull.1").contains("Fetch and convert the models"));
+    assert!(page("vouchd.8").contains(r"\-\-check\-config"));
+    let ended = stage.run(&["man", folder.path().join("not/there").to_str().unwrap()]);
+    assert_eq!(ended.code, 74, "{}", ended.err);
 }
 
 // ---------------------------------------------------------------- the client in Python

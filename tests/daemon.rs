@@ -545,3 +545,18 @@ async fn the_status_tells_what_is_loaded() {
     );
     assert!(status.resident_bytes > 50 << 20);
 }
+
+#[tokio::test]
+async fn nothing_is_left_in_the_home_folder_of_the_daemon() {
+    let home = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start_with(&[
+        ("HOME", home.path().to_str().unwrap()),
+        // Where the runtime's telemetry would go instead, were it there.
+        ("XDG_CACHE_HOME", home.path().to_str().unwrap()),
+        ("VOUCH_PACK_DIR", root().join("models/pack").to_str().unwrap()),
+    ]);
+    let result = match_faces(&mut daemon.client().await, photo("selfie.jpg"), photo("portrait.jpg")).await.unwrap();
+    assert_eq!(result.outcome(), Outcome::Pass);
+    let left: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

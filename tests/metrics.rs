@@ -58,7 +58,7 @@ async fn calls_errors_outcomes_stages_and_models_are_counted_under_few_labels() 
         let mut events = client.verify(verification()).await.unwrap().into_inner();
         while events.message().await.unwrap().is_some() {}
     }
-    let broken = DetectFacesRequest { image: Bytes::from_static(b"\xff\xd8\xff no picture"), ..Default::default() };
+    let broken = DetectFacesRequest { image: Bytes::from_static(b"\xff\xd8\xff no picture") };
     assert_eq!(client.detect_faces(broken).await.unwrap_err().code(), Code::InvalidArgument);
     drop(client.verify(verification()).await.unwrap());
 

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 use vouch::api::proto::administration_client::AdministrationClient;
 use vouch::api::proto::{GetStatusRequest, GetStatusResponse, MatchFacesRequest, ReloadRequest};
+use vouch::audit::store;
 
 /// A configuration file with a copy of the calibrations beside it.
 struct Setting {
@@ -44,7 +45,8 @@ impl Setting {
     }
 
     fn start(&self) -> Daemon {
-        Daemon::start_with(&[("VOUCH_CONFIG", self.path("vouch.toml").to_str().unwrap())])
+        let [config, audit] = ["vouch.toml", "audit"].map(|name| self.path(name));
+        Daemon::start_with(&[("VOUCH_CONFIG", config.to_str().unwrap()), ("VOUCH_AUDIT__DIR", audit.to_str().unwrap())])
     }
 
     fn edit_calibration(&self, check: &str, edit: impl FnOnce(String) -> String) {
@@ -139,6 +141,20 @@ async fn a_reload_exchanges_models_and_calibrations_under_load_and_loses_no_requ
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_ne!(calibration_of(&status(&mut client).await, "passive_liveness"), "");
+
+    // The chain tells with what each request was answered.
+    let log: String = store::files(&setting.path("audit"))
+        .unwrap()
+        .into_iter()
+        .map(|(_, file)| fs::read_to_string(file).unwrap())
+        .collect();
+    let reloads: Vec<&str> = log.lines().filter(|line| line.contains("\"event\":\"reload\"")).collect();
+    let with_own: Vec<bool> = reloads.iter().map(|line| line.contains(&sha256)).collect();
+    assert_eq!(with_own, [false, true, false], "{log}");
+    let verify = |log: &Path| {
+        Command::new(env!("CARGO_BIN_EXE_vouch")).args(["audit", "verify"]).arg(log).output().unwrap().status.code()
+    };
+    assert_eq!(verify(&setting.path("audit")), Some(0));
 
     stop.store(true, Ordering::Relaxed);
     let scores = load.await.unwrap();

@@ -5,7 +5,6 @@
 //! start is one line on standard error per problem, and an exit code of `vouch::error::exit`.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,41 +19,12 @@ use vouch::api::reload::{Reloader, loaded};
 use vouch::api::server::{ServeError, serve};
 use vouch::api::service::VerificationService;
 use vouch::audit::{AuditLog, OpenError};
+use vouch::cli::vouchd::Args;
 use vouch::config::{self, ConfigError, Flags};
 use vouch::error::exit;
 use vouch::ops::metrics::Exporter;
 use vouch::ops::{logging, process, systemd};
 use vouch::pipeline::{Engine, EngineSlot, LoadError};
-
-/// Verifies identities on this host, over a Unix socket.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Args {
-    /// Configuration file (TOML).
-    #[arg(long, env = "VOUCH_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Unix socket to listen on [socket.path].
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// Directory of the model pack [models.pack_dir].
-    #[arg(long, value_name = "DIR")]
-    pack: Option<PathBuf>,
-    /// Directory of the calibrations [calibration.dir].
-    #[arg(long, value_name = "DIR")]
-    calibration: Option<PathBuf>,
-    /// Where models run: cpu, preferred or required [inference.device].
-    #[arg(long)]
-    device: Option<String>,
-    /// Log level: error, warn, info, debug or trace [log.level].
-    #[arg(long, value_name = "LEVEL")]
-    log: Option<String>,
-    /// Print the effective configuration with the origin of what is not a default, and exit: 0 if it is good, else 78.
-    #[arg(long)]
-    check_config: bool,
-    /// Let core dumps be written and debuggers attach. They expose the pictures in memory.
-    #[arg(long)]
-    allow_core_dumps: bool,
-}
 
 fn main() -> ExitCode {
     process::turn_telemetry_off();

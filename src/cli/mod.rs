@@ -15,6 +15,7 @@ pub mod evaluate;
 pub mod exchange;
 pub mod faces;
 pub mod live;
+pub mod man;
 pub mod models;
 pub mod reading;
 pub mod reload;
@@ -23,6 +24,7 @@ pub mod scan;
 pub mod specimen;
 pub mod status;
 pub mod verify;
+pub mod vouchd;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -123,6 +125,9 @@ enum Command {
     Models(models::ModelsCommand),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(man::ManArgs),
 }
 
 /// Runs the command line of this process and returns its exit code.
@@ -156,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Audit(command) => audit::run(&command),
         Command::Models(command) => Ok(models::main(command)),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

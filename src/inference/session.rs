@@ -91,6 +91,7 @@ impl Runtime {
         let environment = ort::init_from(path)
             .map_err(|error| failed(error.to_string()))?
             .with_name("vouch")
+            // By itself this comes too late for the first event: see `ops::process::turn_telemetry_off`.
             .with_telemetry(false)
             .build()
             .map_err(|error| failed(error.to_string()))?;

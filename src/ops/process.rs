@@ -1,6 +1,7 @@
-//! What the daemon knows of its own process: cores it may use, memory it holds and gives back, core dumps it must not leave.
+//! What the daemon knows of its own process: cores it may use, memory it holds and gives back, core dumps and telemetry it must not
+//! leave.
 //!
-//! Called by `vouchd` at start (cores, allocator, core dumps), by whoever sizes thread pools (cores) and by the status RPC (memory).
+//! Called by `vouchd` at start (cores, allocator, core dumps, telemetry), by `vouch` (telemetry), by whoever sizes thread pools (cores) and by the status RPC (memory).
 //! Sources: Linux `Documentation/admin-guide/cgroup-v2.rst` (cpu.max), `cgroup-v1/` and `scheduler/sched-bwc.rst`
 //! (cpu.cfs_quota_us), `proc(5)`, `prctl(2)`. Left out: cpu shares and weights, which divide a busy machine and limit nothing.
 
