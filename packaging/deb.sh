@@ -22,7 +22,7 @@ stage=$parent/vouch
 mkdir -p "$stage"/{man,completions,docs,calibration} "$to"
 cp -r packaging/debian "$stage/debian"
 cp "$binaries/vouch" "$binaries/vouchd" systemd/vouch.toml systemd/vouchd.service systemd/vouchd.socket "$stage"
-cp systemd/vouchd.service.d/gpu.conf README.md CHANGELOG.md models/manifest.toml proto/vouch/v1/vouch.proto target/package/sbom.cdx.json "$stage"
+cp systemd/vouchd.service.d/gpu.conf systemd/monitoring/vouch-alerts.yml systemd/monitoring/vouch-dashboard.json README.md CHANGELOG.md models/manifest.toml proto/vouch/v1/vouch.proto target/package/sbom.cdx.json "$stage"
 cp docs/*.md "$stage/docs"
 cp calibration/*.toml "$stage/calibration"
 cp systemd/vouch.sysusers.conf "$stage/debian/vouch.sysusers"

@@ -62,6 +62,10 @@ async fn calls_errors_outcomes_stages_and_models_are_counted_under_few_labels() 
     assert_eq!(client.detect_faces(broken).await.unwrap_err().code(), Code::InvalidArgument);
     drop(client.verify(verification()).await.unwrap());
 
+    let mut late = tonic::Request::new(DetectFacesRequest { image: photo("selfie.jpg") });
+    late.metadata_mut().insert("grpc-timeout", "2m".parse().unwrap());
+    client.detect_faces(late).await.unwrap_err();
+
     // What the caller has left ends when the daemon notices.
     let until = Instant::now() + Duration::from_secs(20);
     let text = loop {
@@ -75,6 +79,7 @@ async fn calls_errors_outcomes_stages_and_models_are_counted_under_few_labels() 
     assert_eq!(value(&text, "vouch_requests_total{rpc=\"Verify\",code=\"OK\"}"), 2.0);
     assert_eq!(value(&text, "vouch_requests_total{rpc=\"DetectFaces\",code=\"INVALID_ARGUMENT\"}"), 1.0);
     assert_eq!(value(&text, "vouch_request_seconds_count{rpc=\"Verify\"}"), 3.0);
+    assert_eq!(value(&text, "vouch_requests_total{rpc=\"DetectFaces\",code=\"DEADLINE_EXCEEDED\"}"), 1.0);
     let reason = text.lines().find(|line| line.starts_with("vouch_errors_total{code=\"INVALID_ARGUMENT\"")).unwrap();
     assert!(reason.contains("reason=\"IMAGE_"), "{reason}");
     assert!(value(&text, "vouch_checks_total{check=\"face_match\",outcome=\"PASS\"}") >= 2.0);

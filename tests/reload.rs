@@ -175,6 +175,11 @@ async fn a_bad_reload_is_refused_with_every_problem_and_changes_nothing() {
     assert_eq!(refused.status.code(), Some(78), "{words}");
     assert!(words.contains("limits.max_waitin") && words.contains("log.levle"), "{words}");
 
+    setting.write(&format!("[models]\npack_dir = {:?}\n", setting.path("nowhere")));
+    let refused = reload(&daemon.socket());
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nowhere"), "{refused:?}");
+
     setting.write("");
     setting.edit_calibration("age_estimation", |text| text.replace("direction", "directoin"));
     // What is good beside it is not taken either: all of the new or all of the old.
@@ -188,6 +193,12 @@ async fn a_bad_reload_is_refused_with_every_problem_and_changes_nothing() {
         assert_eq!(calibration_of(&kept, check), calibration_of(&before, check));
     }
 
+    // The sessions that were still to be made at the start come all the same.
+    let until = Instant::now() + Duration::from_secs(120);
+    while status(&mut client).await.models.iter().any(|model| model.sessions < model.sessions_planned) {
+        assert!(Instant::now() < until, "a refused reload has ended the making of sessions");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     fs::write(setting.path("calibration/age_estimation.toml"), good).unwrap();
     assert_eq!(reload(&daemon.socket()).status.code(), Some(0));
     assert_ne!(calibration_of(&status(&mut client).await, "face_match"), calibration_of(&before, "face_match"));
@@ -218,6 +229,19 @@ async fn many_reloads_leave_no_memory_and_no_threads_behind() {
     }
     let (first, last) = (seen[4], seen[19]);
     assert!(last.0 <= first.0 + 2 && last.1 <= first.1 + 2 && last.2 <= first.2 + 16, "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_is_ended_while_it_reloads_ends_well() {
+    let setting = Setting::new();
+    let mut daemon = setting.start();
+    // Another cache folder: every model is loaded anew.
+    setting.write(&format!("[models]\ncache_dir = {:?}\n", setting.path("cache")));
+    let pid = Pid::from_raw(daemon.child.id() as i32);
+    kill(pid, Signal::SIGHUP).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(daemon.child.wait().unwrap().code(), Some(0));
 }
 
 #[tokio::test]

@@ -7,17 +7,23 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::routing::get;
-use http::{HeaderMap, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use metrics::{counter, gauge, histogram};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Code;
 
+use super::audit::TIMER_GRACE;
 use super::listener::{BindError, Reservation};
+use super::request::parse_timeout;
 use crate::checks;
 use crate::live;
 use crate::ops::{metrics as names, process};
@@ -29,36 +35,81 @@ pub enum Place {
     Loopback(SocketAddr),
 }
 
+/// Connections at once; further ones wait. Whoever reads metrics reads them every few seconds.
+const MAX_CONNECTIONS: usize = 16;
+
+/// Longest connection.
+const MAX_DURATION: Duration = Duration::from_secs(30);
+
 /// Listens at one place, and serves there in the background until the runtime ends.
 ///
 /// # Errors
 /// If the socket cannot be put in place or the address not be bound.
 pub async fn serve(place: Place, exporter: names::Exporter, engine: Arc<EngineSlot>) -> Result<(), BindError> {
-    let read = move || {
-        let (exporter, engine) = (exporter.clone(), Arc::clone(&engine));
-        async move {
-            state(&engine.current());
-            ([(CONTENT_TYPE, "text/plain; version=0.0.4")], exporter.render())
-        }
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let answer = move |request: Request<Incoming>| {
+        let answer = answer(&request, &exporter, &engine.current());
+        async move { answer }
     };
-    let router = Router::new().route("/metrics", get(read));
     match place {
         Place::Socket(reservation) => {
             let (listener, file) = reservation.listen()?.into_tokio()?;
             tokio::spawn(async move {
                 // Removes the socket where the runtime ends.
                 let _file = file;
-                // It comes back with nothing: it goes on after connections that fail.
-                let _ = axum::serve(listener, router).await;
+                loop {
+                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                    match listener.accept().await {
+                        Ok((stream, _)) => drop(tokio::spawn(connection(stream, answer.clone(), place))),
+                        Err(error) => rest(&error).await,
+                    }
+                }
             });
         }
         Place::Loopback(address) => {
             let failed = |cause| BindError::Address { address, cause };
             let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-            tokio::spawn(async move { axum::serve(listener, router).await });
+            tokio::spawn(async move {
+                loop {
+                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                    match listener.accept().await {
+                        Ok((stream, _)) => drop(tokio::spawn(connection(stream, answer.clone(), place))),
+                        Err(error) => rest(&error).await,
+                    }
+                }
+            });
         }
     }
     Ok(())
+}
+
+/// Out of file descriptors, most likely: the next attempt would fail at once.
+async fn rest(error: &std::io::Error) {
+    tracing::warn!(%error, "a reader of metrics could not be accepted");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// One connection, whose place is free again when it ends, by itself or by force.
+async fn connection<S, F>(stream: S, answer: impl Fn(Request<Incoming>) -> F, _place: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    F: Future<Output = Result<Response<String>, http::Error>>,
+{
+    let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+    // How a reader ends it is no matter.
+    let _ = tokio::time::timeout(MAX_DURATION, serving).await;
+}
+
+fn answer<B>(
+    request: &Request<B>,
+    exporter: &names::Exporter,
+    engine: &Engine,
+) -> Result<Response<String>, http::Error> {
+    if (request.method(), request.uri().path()) != (&Method::GET, "/metrics") {
+        return Response::builder().status(StatusCode::NOT_FOUND).body("only GET /metrics is here\n".into());
+    }
+    state(engine);
+    Response::builder().header(CONTENT_TYPE, "text/plain; version=0.0.4").body(exporter.render())
 }
 
 /// Sets what is asked for and not counted.
@@ -79,7 +130,6 @@ fn state(engine: &Engine) {
         gauge!(names::MODEL_SESSIONS_PLANNED, "role" => role).set(model.sessions as f64);
         gauge!(names::MODEL_QUEUED, "role" => role).set(status.queued as f64);
         gauge!(names::MODEL_STALLED_SECONDS, "role" => role).set(status.stalled_for.as_secs_f64());
-        counter!(names::MODEL_SESSIONS_LOST, "role" => role).absolute(status.lost);
         // One label set for each role: a reload brings another model under the same role, whose hash stands in the status and the audit.
         gauge!(names::MODEL_INFO, "role" => role, "provider" => model.provider.as_str()).set(1.0);
     }
@@ -120,13 +170,16 @@ fn rpc(path: &str) -> &'static str {
 
 /// Counts the calls that pass through a service.
 pub fn observe<B>(request: &Request<B>) -> Observer {
-    Observer { rpc: rpc(request.uri().path()), started: Instant::now(), code: None }
+    let wanted = request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+    Observer { rpc: rpc(request.uri().path()), started: Instant::now(), wanted, code: None }
 }
 
 /// One call. Where it ends without having told its code, the caller has left.
 pub struct Observer {
     rpc: &'static str,
     started: Instant,
+    /// The caller's own limit.
+    wanted: Option<Duration>,
     code: Option<Code>,
 }
 
@@ -146,9 +199,12 @@ impl Observer {
 
 impl Drop for Observer {
     fn drop(&mut self) {
-        let code = self.code.map_or("CANCELLED", super::status::code_name);
+        let took = self.started.elapsed();
+        let is_late = self.wanted.is_some_and(|wanted| took + TIMER_GRACE >= wanted);
+        let unheard = if is_late { Code::DeadlineExceeded } else { Code::Cancelled };
+        let code = super::status::code_name(self.code.unwrap_or(unheard));
         counter!(names::REQUESTS, "rpc" => self.rpc, "code" => code).increment(1);
-        histogram!(names::REQUEST_SECONDS, "rpc" => self.rpc).record(self.started.elapsed());
+        histogram!(names::REQUEST_SECONDS, "rpc" => self.rpc).record(took);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
@@ -87,6 +88,14 @@ impl Reloader {
             result
         });
         work.await.unwrap_or_else(|_| Err(Error::internal("a reload panicked; its place stands in the journal")))
+    }
+
+    /// Waits for the reload that goes on, for a moment: to be called before the process ends, when no more sessions are made.
+    pub async fn ended(&self) {
+        let patience = Duration::from_secs(10);
+        if tokio::time::timeout(patience, self.config.lock()).await.is_err() {
+            tracing::warn!("a reload was still going on at the end");
+        }
     }
 
     async fn exchange(self: &Arc<Self>, config: &mut Config) -> Result<Reloaded, Error> {

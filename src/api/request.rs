@@ -95,7 +95,7 @@ impl Drop for Call {
 
 /// Reads a `grpc-timeout` header: at most eight digits and a unit (gRPC over HTTP/2, "Request-Headers"). `None` if it is malformed,
 /// which is treated as no deadline.
-fn parse_timeout(text: &str) -> Option<Duration> {
+pub(super) fn parse_timeout(text: &str) -> Option<Duration> {
     let (unit_at, unit) = text.char_indices().last()?;
     let digits = &text[..unit_at];
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -126,6 +126,8 @@ pub struct Draft {
     pub models: BTreeMap<String, String>,
     pub client_reference: Option<Bytes>,
     pub media: Vec<std::sync::Arc<Medium>>,
+    /// More media, which are counted alone.
+    pub media_left_out: u64,
     pub frames: Option<Frames>,
 }
 
@@ -147,6 +149,7 @@ impl Draft {
             models: BTreeMap::new(),
             client_reference: None,
             media: Vec::new(),
+            media_left_out: 0,
             frames: None,
         }
     }
@@ -208,6 +211,8 @@ struct Unmapped<'a> {
     proved: Option<bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     media: Vec<Value>,
+    #[serde(skip_serializing_if = "is_zero")]
+    media_left_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     frames: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -282,6 +287,7 @@ pub fn request(draft: &Draft, common: &Common) -> String {
             warnings: &draft.warnings,
             proved: draft.proved,
             media: draft.media.iter().map(|medium| digest(medium)).collect(),
+            media_left_out: draft.media_left_out,
             frames: draft.frames.as_ref().map(|frames| {
                 let digest = frames.running.digest().to_string();
                 json!({"count": frames.count, "bytes": frames.bytes, "digest": digest})
@@ -305,6 +311,11 @@ pub struct Torn {
     pub file: String,
     pub bytes: u64,
     pub hash: Hash,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What a daemon runs with.

@@ -4,9 +4,9 @@
 //! and each line is one write; what a write that failed has left is cut off at once, so that no file has half a line in its middle. What a daemon that was killed or
 //! a power cut has left at the end of a file stays as it is: the next file begins by saying what it is. Called by `writer`, from its thread alone.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -103,7 +103,9 @@ impl Store {
     /// If the folder cannot be used, or another daemon does.
     pub fn open(dir: &Path, bounds: Bounds) -> io::Result<(Self, Found)> {
         if !dir.exists() {
-            DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
+            DirBuilder::new().recursive(true).create(dir)?;
+            // The group may read, whatever the process's mask.
+            fs::set_permissions(dir, Permissions::from_mode(0o750))?;
         }
         let head = OpenOptions::new()
             .read(true)
@@ -127,7 +129,8 @@ impl Store {
             _ => last,
         };
         let (number, file, whole_bytes) = match newest {
-            Some((number, bytes)) if torn.is_none() && !is_damaged => {
+            // An empty one was begun after what is torn or damaged, and nothing could be written to it.
+            Some((number, bytes)) if bytes == 0 || (torn.is_none() && !is_damaged) => {
                 (number, append_to(&dir.join(file_name(number)), false)?, bytes)
             }
             newest => {
@@ -290,7 +293,11 @@ impl Store {
 fn append_to(path: &Path, is_new: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create_new(is_new).mode(0o640).custom_flags(OFlag::O_NOFOLLOW.bits());
-    options.open(path)
+    let file = options.open(path)?;
+    if is_new {
+        file.set_permissions(Permissions::from_mode(0o640))?;
+    }
+    Ok(file)
 }
 
 fn ends_with_line_feed(path: &Path, length: u64) -> io::Result<bool> {
@@ -313,26 +320,26 @@ struct Ending {
     newest: Option<(u64, u64)>,
     /// The last sound line.
     last: Link,
-    /// The end of the newest file that is no whole line.
+    /// The end of the newest file that is not empty, if it is no whole line.
     torn: Option<Torn>,
     /// The last whole line is none of the log.
     is_damaged: bool,
 }
 
 fn ending(dir: &Path) -> io::Result<Ending> {
+    let mut has_content = false;
     let mut ending = Ending { newest: None, last: Link::NONE, torn: None, is_damaged: false };
     for (number, path) in files(dir)?.into_iter().rev() {
         let mut file = File::open(&path)?;
         let length = file.metadata()?.len();
-        let is_newest = ending.newest.is_none();
-        if is_newest {
-            ending.newest = Some((number, length));
-        }
+        ending.newest.get_or_insert((number, length));
+        let is_newest_with_content = length > 0 && !has_content;
+        has_content |= length > 0;
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
         let mut tail = Vec::new();
         file.read_to_end(&mut tail)?;
         let whole = tail.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        if is_newest && whole < tail.len() {
+        if is_newest_with_content && whole < tail.len() {
             let rest = &tail[whole..];
             ending.torn = Some(Torn { file: file_name(number), bytes: rest.len() as u64, hash: Hash::of(rest) });
         }
@@ -391,6 +398,24 @@ mod tests {
         assert_eq!((torn.file.as_str(), torn.bytes), (file_name(1).as_str(), 19));
         assert_eq!((store.last(), store.number), (last, 2));
         assert_eq!(content(folder.path(), 1), whole);
+    }
+
+    #[test]
+    fn a_torn_line_is_told_by_the_first_start_that_can_write() {
+        let (folder, last) = filled(3);
+        let mut whole = content(folder.path(), 1);
+        whole.extend(b"{\"sequence\":4,\"prev");
+        fs::write(folder.path().join(file_name(1)), &whole).unwrap();
+        // Each begins the next file, or uses it, and writes nothing.
+        for _ in 0..3 {
+            let (store, found) = Store::open(folder.path(), BOUNDS).unwrap();
+            assert_eq!((found.torn.unwrap().bytes, store.last(), store.number), (19, last, 2));
+        }
+        let (mut store, _) = Store::open(folder.path(), BOUNDS).unwrap();
+        store.append("{\"a\":1}").unwrap();
+        drop(store);
+        let (store, found) = Store::open(folder.path(), BOUNDS).unwrap();
+        assert_eq!((found.torn, store.number, store.last().sequence), (None, 2, 4));
     }
 
     #[test]

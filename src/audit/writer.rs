@@ -14,11 +14,14 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::chain::Link;
+use metrics::gauge;
+
 use super::record::{self, Common, Draft, Event, Loaded, Torn};
 use super::salt::{Salt, SaltError};
 use super::store::{Bounds, Store};
 use crate::config::{AuditConfig, AuditFailure, AuditSync};
 use crate::error::exit;
+use crate::ops::metrics as names;
 
 /// Records that may wait. Beyond this, requests wait with their answer.
 const QUEUE: usize = 256;
@@ -79,6 +82,9 @@ pub struct NotWritten;
 /// When a log that could not be written is tried again, for who is refused until then.
 pub const RETRY_AFTER: Duration = RETRY_EVERY;
 
+/// How long a call waits for its record.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The audit log as requests see it.
 pub struct AuditLog {
     queue: mpsc::Sender<Message>,
@@ -136,6 +142,7 @@ impl AuditLog {
             anchored: Instant::now(),
             complained: None,
         };
+        gauge!(names::AUDIT_BROKEN).set(0.0);
         if let Err(cause) = writer.open() {
             if config.on_failure == AuditFailure::Refuse {
                 return Err(OpenError::Dir { dir, cause });
@@ -190,7 +197,8 @@ impl AuditLog {
             // It fails only when the runtime is going away.
             let _ = handing_in.await;
         }
-        let is_written = !waits || matches!(written.await, Ok(Ok(())));
+        // A disk that hangs is no better than a full one.
+        let is_written = !waits || matches!(tokio::time::timeout(PATIENCE, written).await, Ok(Ok(Ok(()))));
         if is_written || self.on_failure == AuditFailure::Warn { Ok(()) } else { Err(NotWritten) }
     }
 
@@ -410,6 +418,11 @@ impl Writer {
         if self.broken.is_some() {
             return self.mend();
         }
+        // Calls that found the queue full, or that came while the log was being mended.
+        if self.shared.lost.load(Ordering::Relaxed) + self.shared.refused.load(Ordering::Relaxed) > 0 {
+            self.broken = Some((SystemTime::now(), "calls that left no record".into()));
+            return self.mend();
+        }
         if let Some(Err(error)) = self.store.as_mut().map(Store::settle) {
             return self.fails(&error);
         }
@@ -437,6 +450,7 @@ impl Writer {
                 self.broken = None;
                 self.complained = None;
                 self.shared.is_broken.store(false, Ordering::Relaxed);
+                gauge!(names::AUDIT_BROKEN).set(0.0);
                 self.tell_reload();
                 tracing::warn!(target: "vouch::audit", lost, refused, "the audit log can be written again");
             }
@@ -449,6 +463,7 @@ impl Writer {
             self.broken = Some((SystemTime::now(), error.kind().to_string()));
         }
         self.shared.is_broken.store(true, Ordering::Relaxed);
+        gauge!(names::AUDIT_BROKEN).set(1.0);
         if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
             self.complained = Some(Instant::now());
             let policy = self.on_failure.as_str();

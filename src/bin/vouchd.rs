@@ -107,19 +107,22 @@ fn start(args: Args) -> anyhow::Result<()> {
         let (engine, of_status) = (Arc::clone(&engine), Arc::clone(&engine));
         let status = move || {
             let door = of_status.current().admission.status();
-            format!("ready: {} running, {} waiting, {} requests so far", door.running, door.waiting, door.requests)
+            let state = if door.draining { "draining" } else { "ready" };
+            format!("{state}: {} running, {} waiting, {} requests so far", door.running, door.waiting, door.requests)
         };
         systemd::feed_watchdog(move || engine.current().registry.stalled_for(), status)
     });
     let lost = runtime.spawn(end_without_device(Arc::clone(&engine), draining.clone()));
-    let result = runtime.block_on(serve(&config, reservation, services, reloader, audit.clone(), draining));
+    let result =
+        runtime.block_on(serve(&config, reservation, services, Arc::clone(&reloader), audit.clone(), draining));
+    engine.current().registry.end_loading();
+    runtime.block_on(reloader.ended());
     // Work that did not finish within the drain is not waited for.
     let is_lost = lost.is_finished();
     runtime.shutdown_background();
     if let Some(audit) = audit {
         audit.stop();
     }
-    engine.current().registry.end_loading();
     result?;
     anyhow::ensure!(!is_lost, "a model has lost its device and could not be made anew for {DEVICE_PATIENCE:?}");
     Ok(())

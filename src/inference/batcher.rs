@@ -134,6 +134,7 @@ struct Meters {
     wait: Histogram,
     items: Histogram,
     failures: Counter,
+    lost: Counter,
 }
 
 impl Meters {
@@ -143,7 +144,8 @@ impl Meters {
             run: histogram!(names::MODEL_RUN_SECONDS, "role" => model.clone()),
             wait: histogram!(names::MODEL_WAIT_SECONDS, "role" => model.clone()),
             items: histogram!(names::MODEL_BATCH_ITEMS, "role" => model.clone()),
-            failures: counter!(names::MODEL_RUN_FAILURES, "role" => model),
+            failures: counter!(names::MODEL_RUN_FAILURES, "role" => model.clone()),
+            lost: counter!(names::MODEL_SESSIONS_LOST, "role" => model),
         }
     }
 }
@@ -392,6 +394,7 @@ impl Shared {
     /// Tries until the runner is there again, or the queue is closed. Meanwhile the other workers do the work; without any, requests are refused.
     fn rebuild(&self, runner: &mut dyn BatchRunner) {
         self.counters.lost.fetch_add(1, Ordering::Relaxed);
+        self.meters.lost.increment(1);
         {
             let mut queue = self.lock();
             queue.able -= 1;

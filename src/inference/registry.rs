@@ -183,8 +183,10 @@ impl Registry {
                 .iter()
                 .map(|entry| {
                     let maker = maker(entry, provider);
-                    let same =
-                        previous.and_then(|previous| previous.get(entry.role)).filter(|model| model.entry == **entry);
+                    let same = previous.and_then(|previous| previous.get(entry.role)).filter(|model| {
+                        model.entry == **entry
+                            && (&model.maker.path, &model.maker.cache_dir) == (&maker.path, &maker.cache_dir)
+                    });
                     scope.spawn(move || match same {
                         Some(model) => Ok(Arc::clone(model)),
                         None => load_model(maker, settings).map(Arc::new),
@@ -197,12 +199,29 @@ impl Registry {
                 .collect::<Result<Vec<_>, _>>()
         })?;
         let models: BTreeMap<_, _> = loaded.into_iter().map(|model| (model.entry.role, model)).collect();
-        if let Some(previous) = previous {
-            previous.end_further();
+        let further = Mutex::new(None);
+        let device = settings.device;
+        let superseded = Arc::default();
+        let registry = Self { models, further, superseded, ending, runtime, device, provider, fallback };
+        if previous.is_none() {
+            registry.begin_further()?;
         }
-        let superseded = Arc::new(AtomicBool::new(false));
+        Ok(registry)
+    }
+
+    /// Ends the making of sessions by the registry that this one was loaded after, and goes on with it: to be called when nothing can prevent any more that it takes its place.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn take_over(&self, previous: &Self) -> Result<(), RegistryError> {
+        previous.end_further();
+        self.begin_further()
+    }
+
+    fn begin_further(&self) -> Result<(), RegistryError> {
         let further = {
-            let (models, is_over) = (models.clone(), [Arc::clone(&ending), Arc::clone(&superseded)]);
+            let models = self.models.clone();
+            let is_over = [Arc::clone(&self.ending), Arc::clone(&self.superseded)];
             std::thread::Builder::new().name("sessions".into()).spawn(move || {
                 for model in models.values() {
                     if let Err(error) = add_sessions(model, &is_over) {
@@ -211,8 +230,8 @@ impl Registry {
                 }
             })?
         };
-        let device = settings.device;
-        Ok(Self { models, further: Mutex::new(Some(further)), superseded, ending, runtime, device, provider, fallback })
+        *self.further.lock().unwrap_or_else(PoisonError::into_inner) = Some(further);
+        Ok(())
     }
 
     /// Waits for the session that is being made at the moment, and makes no more: to be called before the process ends, since the library's own memory must not go
@@ -321,6 +340,9 @@ struct SessionMaker {
 impl SessionMaker {
     /// Makes `count` sessions and warms them up.
     fn make(self: &Arc<Self>, count: usize) -> Result<Vec<OnnxRunner>, RegistryError> {
+        if self.ending.load(Ordering::Relaxed) {
+            return Err(RegistryError::Warmup { name: self.entry.name.clone(), reason: "the daemon ends".into() });
+        }
         let bytes = read_verified(&self.path, &self.entry.sha256)?;
         let source = ModelSource {
             name: &self.entry.name,

@@ -4,7 +4,7 @@
 //! the recorder, and by `api::metrics`, which serves [`Exporter::render`]. Labels take values from closed sets alone (RPCs, codes, stages, models, checks, outcomes): nothing here grows with
 //! the number of callers or requests. Sources: Prometheus, "Metric and label naming", "Exposition formats"; histograms are of the classic kind.
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub const REQUESTS: &str = "vouch_requests_total";
@@ -17,6 +17,7 @@ pub const MODEL_RUN_SECONDS: &str = "vouch_model_run_seconds";
 pub const MODEL_WAIT_SECONDS: &str = "vouch_model_wait_seconds";
 pub const MODEL_BATCH_ITEMS: &str = "vouch_model_batch_items";
 pub const MODEL_RUN_FAILURES: &str = "vouch_model_run_failures_total";
+pub const AUDIT_BROKEN: &str = "vouch_audit_broken";
 pub const RELOADS: &str = "vouch_reloads_total";
 
 pub const RUNNING: &str = "vouch_running";
@@ -58,6 +59,9 @@ impl Exporter {
             .set_buckets_for_metric(Matcher::Full(MODEL_BATCH_ITEMS.into()), &ITEMS)?;
         let handle = builder.install_recorder()?;
         describe();
+        // A series that begins with 1 is no increase to Prometheus: those that alerts go by begin with 0.
+        counter!(RELOADS, "result" => "refused").increment(0);
+        counter!(ERRORS, "code" => "INTERNAL", "reason" => "INTERNAL").increment(0);
         Ok(Self(handle))
     }
 
@@ -84,6 +88,7 @@ fn describe() {
     describe_histogram!(MODEL_BATCH_ITEMS, "Inputs in a run.");
     describe_counter!(MODEL_RUN_FAILURES, "Runs that failed.");
     describe_counter!(RELOADS, "Reloads, by result: done or refused.");
+    describe_gauge!(AUDIT_BROKEN, "1 while the audit log cannot be written; absent without an audit log.");
     describe_gauge!(RUNNING, "Requests that have a place.");
     describe_gauge!(WAITING, "Requests that wait for one.");
     describe_counter!(REFUSED, "Requests that got none.");

@@ -216,14 +216,17 @@ impl Engine {
         let engine = Self::new(registry, calibrations, limits, live, admission)?;
         Ok(match previous {
             None => engine,
-            Some(previous) => Self {
-                admission: Arc::clone(&previous.admission),
-                limits: previous.limits,
-                live: previous.live,
-                live_places: Arc::clone(&previous.live_places),
-                started: previous.started,
-                ..engine
-            },
+            Some(previous) => {
+                engine.registry.take_over(&previous.registry)?;
+                Self {
+                    admission: Arc::clone(&previous.admission),
+                    limits: previous.limits,
+                    live: previous.live,
+                    live_places: Arc::clone(&previous.live_places),
+                    started: previous.started,
+                    ..engine
+                }
+            }
         })
     }
 
