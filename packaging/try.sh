@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # Tries the package in a small Debian of its own, booted with systemd in namespaces (systemd-nspawn), without a network: install, run under the
 # unit's restrictions, upgrade, remove, purge. A line for each step. As root. Takes debootstrap's result from target/ the second time.
-# Takes what deb.sh takes (DEB_BINARIES, DEB_TOOL).
+# Takes what deb.sh takes (DEB_BINARIES, DEB_TOOL), and DEB_MIRROR in place of debootstrap's own mirror.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-mirror=${DEB_MIRROR:-http://deb.debian.org/debian}
 base=target/debian/bookworm.tar
 work=$(mktemp -d)
 # systemd-nspawn mounts in its own namespace only, so there is nothing to unmount.
@@ -13,7 +12,7 @@ trap 'rm -rf --one-file-system "$work"' EXIT
 if [ ! -s $base ]; then
     echo "making a small Debian"
     mkdir -p target/debian
-    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus bookworm "$work/base" "$mirror" >"$work/log" || { tail "$work/log"; exit 1; }
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus bookworm "$work/base" ${DEB_MIRROR:+"$DEB_MIRROR"} >"$work/log" || { tail "$work/log"; exit 1; }
     rm -f "$work"/base/var/cache/apt/archives/*.deb
     tar -C "$work/base" -cf $base.new . && mv $base.new $base
     rm -rf "$work/base"

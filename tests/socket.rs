@@ -496,17 +496,23 @@ fn a_set_group_id_directory_gives_the_socket_its_group() {
 
 // ---------------------------------------------------------------- the service manager
 
-#[test]
-fn the_service_manager_hears_ready_when_the_socket_is_there_and_stopping() {
-    let (directory, socket) = directory();
-    let notify = directory.path().join("notify");
+/// A service manager's end: the socket that it listens on, and what it hears next.
+fn manager(directory: &Path) -> (PathBuf, impl FnMut() -> String) {
+    let notify = directory.join("notify");
     let manager = UnixDatagram::bind(&notify).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let hear = || {
+    let hear = move || {
         let mut buffer = [0; 512];
         let length = manager.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     };
+    (notify, hear)
+}
+
+#[test]
+fn the_service_manager_hears_ready_when_the_socket_is_there_and_stopping() {
+    let (directory, socket) = directory();
+    let (notify, mut hear) = manager(directory.path());
     let child = command(&socket, &[("NOTIFY_SOCKET", notify.to_str().unwrap())]).spawn().unwrap();
     assert!(hear().starts_with("READY=1\n"));
     UnixStream::connect(&socket).expect("ready means that callers can connect");
@@ -519,17 +525,11 @@ fn the_service_manager_hears_ready_when_the_socket_is_there_and_stopping() {
 #[test]
 fn the_watchdog_is_fed_and_a_reload_is_told() {
     let (directory, socket) = directory();
-    let notify = directory.path().join("notify");
-    let manager = UnixDatagram::bind(&notify).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let hear = || {
-        let mut buffer = [0; 512];
-        let length = manager.recv(&mut buffer).unwrap();
-        String::from_utf8(buffer[..length].to_vec()).unwrap()
-    };
+    let (notify, mut hear) = manager(directory.path());
     let watchdog = [("NOTIFY_SOCKET", notify.to_str().unwrap()), ("WATCHDOG_USEC", "900000")];
     let mut daemon = Daemon::of(command(&socket, &watchdog).spawn().unwrap(), &socket);
-    let told = |wanted: &str| std::iter::repeat_with(hear).find(|message| message.starts_with(wanted)).unwrap();
+    let mut told =
+        |wanted: &str| std::iter::repeat_with(&mut hear).find(|message| message.starts_with(wanted)).unwrap();
     told("READY=1\n");
     told("WATCHDOG=1\n");
     let began = Instant::now();

@@ -350,7 +350,7 @@ where
 }
 
 /// The calls that are recorded: all but `GetStatus`, which takes no media. Names that do not exist are none, since they may be anything.
-const METHODS: [&str; 8] = [
+pub(super) const METHODS: [&str; 8] = [
     "Verify",
     "DetectFaces",
     "MatchFaces",

@@ -18,11 +18,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics::{counter, gauge, histogram};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::net::Listener;
 use tonic::Code;
 
-use super::audit::TIMER_GRACE;
-use super::listener::{BindError, Reservation};
+use super::audit::{METHODS, TIMER_GRACE};
+use super::listener::{BindError, Reservation, SocketFile};
 use super::request::parse_timeout;
 use crate::checks;
 use crate::live;
@@ -35,7 +37,7 @@ pub enum Place {
     Loopback(SocketAddr),
 }
 
-/// Connections at once; further ones wait. Whoever reads metrics reads them every few seconds.
+/// Connections at once at each place; further ones wait. Whoever reads metrics reads them every few seconds.
 const MAX_CONNECTIONS: usize = 16;
 
 /// Longest connection.
@@ -46,7 +48,6 @@ const MAX_DURATION: Duration = Duration::from_secs(30);
 /// # Errors
 /// If the socket cannot be put in place or the address not be bound.
 pub async fn serve(place: Place, exporter: names::Exporter, engine: Arc<EngineSlot>) -> Result<(), BindError> {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let answer = move |request: Request<Incoming>| {
         let answer = answer(&request, &exporter, &engine.current());
         async move { answer }
@@ -54,33 +55,34 @@ pub async fn serve(place: Place, exporter: names::Exporter, engine: Arc<EngineSl
     match place {
         Place::Socket(reservation) => {
             let (listener, file) = reservation.listen()?.into_tokio()?;
-            tokio::spawn(async move {
-                // Removes the socket where the runtime ends.
-                let _file = file;
-                loop {
-                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-                    match listener.accept().await {
-                        Ok((stream, _)) => drop(tokio::spawn(connection(stream, answer.clone(), place))),
-                        Err(error) => rest(&error).await,
-                    }
-                }
-            });
+            // The file goes with the listener, where the runtime ends.
+            tokio::spawn(accept(listener, answer, file));
         }
         Place::Loopback(address) => {
             let failed = |cause| BindError::Address { address, cause };
-            let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-            tokio::spawn(async move {
-                loop {
-                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-                    match listener.accept().await {
-                        Ok((stream, _)) => drop(tokio::spawn(connection(stream, answer.clone(), place))),
-                        Err(error) => rest(&error).await,
-                    }
-                }
-            });
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            tokio::spawn(accept(listener, answer, None));
         }
     }
     Ok(())
+}
+
+async fn accept<L, F>(
+    mut listener: L,
+    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    _file: Option<SocketFile>,
+) where
+    L: Listener,
+    L::Io: Send + Unpin + 'static,
+    F: Future<Output = Result<Response<String>, http::Error>> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(connection(stream, answer.clone(), place))),
+            Err(error) => rest(&error).await,
+        }
+    }
 }
 
 /// Out of file descriptors, most likely: the next attempt would fail at once.
@@ -149,23 +151,9 @@ fn state(engine: &Engine) {
 
 /// The last part of the path, if it is one of our RPCs or a health check; `other` for all else, since callers can send any path.
 fn rpc(path: &str) -> &'static str {
-    const KNOWN: [&str; 13] = [
-        "Verify",
-        "DetectFaces",
-        "MatchFaces",
-        "CheckPassiveLiveness",
-        "EstimateAge",
-        "ReadDocument",
-        "ScanMrz",
-        "VerifyLive",
-        "GetStatus",
-        "Reload",
-        "Check",
-        "Watch",
-        "ServerReflectionInfo",
-    ];
+    const FURTHER: [&str; 5] = ["GetStatus", "Reload", "Check", "Watch", "ServerReflectionInfo"];
     let name = path.rsplit('/').next().unwrap_or_default();
-    KNOWN.into_iter().find(|known| *known == name).unwrap_or("other")
+    METHODS.into_iter().chain(FURTHER).find(|known| *known == name).unwrap_or("other")
 }
 
 /// Counts the calls that pass through a service.
