@@ -38,6 +38,15 @@ pub enum Error {
     /// No room in the queue, or no turn in time.
     #[error("the daemon has more requests than it can answer in time; try again in {} ms", retry_after.as_millis())]
     Overloaded { retry_after: Duration },
+    /// What the policy of the caller's user allows is spent. `limit` is the number in the policy.
+    #[error("{}", quota_spent(*.quota, .policy, *.limit, *.retry_after))]
+    QuotaSpent {
+        quota: Quota,
+        policy: String,
+        limit: u64,
+        /// `None` if it does not help to try again.
+        retry_after: Option<Duration>,
+    },
     /// The caller's deadline has passed.
     #[error("the deadline passed before the answer was ready")]
     DeadlineExceeded,
@@ -50,12 +59,61 @@ pub enum Error {
     /// The caller's user or group may not use the daemon.
     #[error("this user is not allowed to use the daemon")]
     PermissionDenied,
+    /// The policy of the caller's user does not have this RPC.
+    #[error("this user is not allowed to call this RPC")]
+    RpcNotAllowed,
     /// What a reload would put in place is wrong. Everything stays as it was.
     #[error("the reload was refused, and everything stays as it was:\n{problems}")]
     ReloadRefused { problems: String },
     /// Our bug, or a model run that failed. `detail` goes to the journal and never to the caller.
     #[error("internal error")]
     Internal { detail: String },
+}
+
+/// What a policy gives out, each by the name of its key in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quota {
+    Rate,
+    Concurrent,
+    Malformed,
+    Bytes,
+    Connections,
+}
+
+impl Quota {
+    pub const ALL: [Self; 5] = [Self::Rate, Self::Concurrent, Self::Malformed, Self::Bytes, Self::Connections];
+
+    /// The key in a policy.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "requests_per_minute",
+            Self::Concurrent => "max_concurrent",
+            Self::Malformed => "malformed_burst",
+            Self::Bytes => "max_bytes",
+            Self::Connections => "max_connections",
+        }
+    }
+
+    /// Stable upper-case code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Rate => "RATE_EXCEEDED",
+            Self::Concurrent => "CONCURRENCY_EXCEEDED",
+            Self::Malformed => "TOO_MUCH_MALFORMED",
+            Self::Bytes => "BYTES_EXCEEDED",
+            Self::Connections => "CONNECTIONS_EXCEEDED",
+        }
+    }
+}
+
+fn quota_spent(quota: Quota, policy: &str, limit: u64, retry_after: Option<Duration>) -> String {
+    let what = match quota {
+        Quota::Malformed => "too many malformed requests of this user",
+        Quota::Bytes => "the request is larger than this user's may be",
+        Quota::Rate | Quota::Concurrent | Quota::Connections => "this user has asked for more than it may",
+    };
+    let when = retry_after.map_or_else(String::new, |after| format!("; try again in {} ms", after.as_millis()));
+    format!("{what} ({} = {limit} of the policy {policy:?}){when}", quota.name())
 }
 
 /// Why the daemon cannot answer for a while.

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use vouch::config::{Config, ConfigError, Flags, LogLevel, Principal, load};
+use vouch::config::{Config, ConfigError, Flags, LogLevel, Principal, Rpc, load};
+use vouch::inference::Priority;
 use vouch::inference::provider::Device;
 
 fn write(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -187,6 +188,43 @@ fn what_check_config_prints_is_a_configuration_that_gives_the_same() {
     assert_eq!(load(Some(&file), [], &Flags::default()).unwrap().config, loaded.config);
 }
 
+const POLICIES: &str = "[[callers]]\nname = 'kiosk'\nusers = ['root']\nrpcs = ['VerifyLive', 'GetStatus']\npriority = 'low'\n\
+    max_concurrent = 2\n[[callers]]\nname = 'all'\nrequests_per_minute = 600\n";
+
+#[test]
+fn policies_of_callers_are_read_in_order_with_the_defaults_of_what_they_leave_out() {
+    let (_directory, file) = write(POLICIES);
+    let loaded = load(Some(&file), [], &Flags::default()).unwrap();
+    let [kiosk, all] = loaded.config.callers.as_slice() else { panic!("{:?}", loaded.config.callers) };
+    assert_eq!(kiosk.users, [Principal::Name("root".into())]);
+    assert_eq!((kiosk.rpcs.as_slice(), kiosk.priority), (&[Rpc::VerifyLive, Rpc::GetStatus][..], Priority::Low));
+    assert_eq!((kiosk.max_concurrent, kiosk.requests_per_minute, kiosk.malformed_burst), (2, 0, 64));
+    assert_eq!((all.requests_per_minute, all.burst, all.rpcs.len()), (600, 10, Rpc::ALL.len()));
+    assert_eq!(loaded.config.differences(&Config::default()), ["callers"]);
+    // What `--check-config` prints can be read again.
+    let (_directory, file) = write(&loaded.to_string());
+    assert_eq!(load(Some(&file), [], &Flags::default()).unwrap().config, loaded.config);
+}
+
+#[test]
+fn what_is_wrong_with_policies_is_said_and_where() {
+    for (text, said) in [
+        ("[[callers]]\nusers = [1]\n", "different names"),
+        ("[[callers]]\nname = 'A b'\nusers = [1]\n", "names of 1 to 32"),
+        ("[[callers]]\nname = 'a'\nusers = [1]\n[[callers]]\nname = 'a'\n", "different names"),
+        ("[[callers]]\nname = 'a'\n[[callers]]\nname = 'b'\n", "only the last is for everybody"),
+        ("[[callers]]\nname = 'a'\nburst = 0\n", "burst in 1..=65536"),
+        ("[[callers]]\nname = 'a'\nrpcs = ['Verfy']\n", "none of Verify, DetectFaces"),
+        ("[[callers]]\nname = 'a'\npriority = 'highest'\n", "none of high, normal, low"),
+        ("[[callers]]\nname = 'a'\nmax_request = 3\n", "max_request"),
+    ] {
+        let (_directory, file) = write(text);
+        let found = problems(Some(&file), &[], &Flags::default());
+        assert!(found.len() == 1 && found[0].contains(said) && found[0].contains("callers"), "{text}: {found:?}");
+        assert!(found[0].contains("vouch.toml"), "{found:?}");
+    }
+}
+
 /// The sample shows the defaults of the system service, and all of them.
 #[test]
 fn the_sample_with_its_settings_uncommented_is_the_defaults() {
@@ -259,6 +297,10 @@ fn vouchd_says_that_the_file_is_missing_with_66() {
 
 #[test]
 fn vouchd_refuses_a_user_that_does_not_exist_with_78() {
+    let (_directory, file) = write("[[callers]]\nname = 'a'\nusers = ['no-such-user-here']\n");
+    let output = vouchd(&["--check-config", "--config", file.to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("callers.users"));
     let output = vouchd(&["--check-config"], &[("VOUCH_SOCKET__ALLOWED_USERS", "no-such-user-here")]);
     assert_eq!(output.status.code(), Some(78));
     let stderr = String::from_utf8(output.stderr).unwrap();

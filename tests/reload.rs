@@ -151,6 +151,9 @@ async fn a_reload_exchanges_models_and_calibrations_under_load_and_loses_no_requ
     let reloads: Vec<&str> = log.lines().filter(|line| line.contains("\"event\":\"reload\"")).collect();
     let with_own: Vec<bool> = reloads.iter().map(|line| line.contains(&sha256)).collect();
     assert_eq!(with_own, [false, true, false], "{log}");
+    let own_uid = format!("\"asked_by_uid\":{}", nix::unistd::Uid::current());
+    let asked = |line: &&str| (line.contains(&own_uid), line.contains("\"asked_by_uid\":null"));
+    assert_eq!(reloads.iter().map(asked).collect::<Vec<_>>(), [(true, false), (true, false), (false, true)], "{log}");
     let verify = |log: &Path| {
         Command::new(env!("CARGO_BIN_EXE_vouch")).args(["audit", "verify"]).arg(log).output().unwrap().status.code()
     };

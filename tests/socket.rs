@@ -1,5 +1,7 @@
 //! The real `vouchd` on real sockets: lock, permissions, peers, connections, drain, socket activation.
 
+mod common;
+
 use std::fs::{self, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
@@ -10,12 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use hyper_util::rt::TokioIo;
+use common::{channel_over, connect_as};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, getgid};
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
@@ -96,20 +97,8 @@ impl Drop for Daemon {
     }
 }
 
-async fn channel(stream: UnixStream) -> Result<Channel, tonic::transport::Error> {
-    stream.set_nonblocking(true).unwrap();
-    let mut stream = Some(tokio::net::UnixStream::from_std(stream).unwrap());
-    // One connection alone: the first attempt takes it.
-    let connect = move |_| {
-        let stream = stream.take().map(TokioIo::new).ok_or(io::Error::from(io::ErrorKind::NotConnected));
-        async move { stream }
-    };
-    let connect = tower::service_fn(connect);
-    Endpoint::from_static("http://vouchd").connect_with_connector(connect).await
-}
-
 async fn health(stream: UnixStream) -> Result<ServingStatus, tonic::Status> {
-    let channel = channel(stream).await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    let channel = channel_over(stream).await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
     let request = HealthCheckRequest { service: String::new() };
     let response: HealthCheckResponse = HealthClient::new(channel).check(request).await?.into_inner();
     Ok(response.status())
@@ -138,7 +127,7 @@ async fn health_is_served_and_reflection_knows_the_contract() {
     let daemon = Daemon::start(&socket, &[]);
     assert_eq!(daemon.health().await.unwrap(), ServingStatus::Serving);
 
-    let mut client = ServerReflectionClient::new(channel(UnixStream::connect(&socket).unwrap()).await.unwrap());
+    let mut client = ServerReflectionClient::new(channel_over(UnixStream::connect(&socket).unwrap()).await.unwrap());
     let request = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::FileContainingSymbol("vouch.v1.Verification".into())),
@@ -228,7 +217,7 @@ async fn sigterm_and_sigint_drain_end_with_0_and_remove_the_socket() {
         let (_directory, socket) = directory();
         let mut daemon = Daemon::start(&socket, &[]);
         // A connection that does nothing must not hold up the drain.
-        let idle = channel(UnixStream::connect(&socket).unwrap()).await.unwrap();
+        let idle = channel_over(UnixStream::connect(&socket).unwrap()).await.unwrap();
         let asked = Instant::now();
         daemon.signal(signal);
         assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
@@ -245,7 +234,7 @@ async fn sigterm_and_sigint_drain_end_with_0_and_remove_the_socket() {
 async fn a_health_watcher_hears_not_serving_and_does_not_hold_up_the_drain() {
     let (_directory, socket) = directory();
     let mut daemon = Daemon::start(&socket, &[]);
-    let mut client = HealthClient::new(channel(UnixStream::connect(&socket).unwrap()).await.unwrap());
+    let mut client = HealthClient::new(channel_over(UnixStream::connect(&socket).unwrap()).await.unwrap());
     let request = HealthCheckRequest { service: String::new() };
     let mut watch = client.watch(request).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
@@ -265,7 +254,7 @@ async fn a_running_request_is_answered_during_the_drain_while_new_callers_are_re
 
     let (_directory, socket) = directory();
     let mut daemon = Daemon::start(&socket, &[]);
-    let channel = channel(UnixStream::connect(&socket).unwrap()).await.unwrap();
+    let channel = channel_over(UnixStream::connect(&socket).unwrap()).await.unwrap();
     let (questions, receiver) = tokio::sync::mpsc::channel(1);
     let questions_of_the_stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
     let question = || ServerReflectionRequest {
@@ -334,7 +323,7 @@ async fn one_connection_too_many_is_closed_and_a_place_given_back_is_free() {
     let (_directory, socket) = directory();
     let _daemon = Daemon::start(&socket, &[("VOUCH_LIMITS__MAX_CONNECTIONS", "2")]);
     let keep = || async {
-        let channel = channel(UnixStream::connect(&socket).unwrap()).await;
+        let channel = channel_over(UnixStream::connect(&socket).unwrap()).await;
         let channel = channel.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
         let request = HealthCheckRequest { service: String::new() };
         HealthClient::new(channel.clone()).check(request).await?;
@@ -368,25 +357,6 @@ async fn retry<T, F: Future<Output = Result<T, tonic::Status>>>(attempt: &impl F
 }
 
 // ---------------------------------------------------------------- who is at the other end
-
-/// Connects as somebody else. The raw system calls change this one thread, whose credentials the kernel then records as the
-/// peer's; the wrappers of the C library would change the whole process.
-fn connect_as(socket: &Path, uid: u32, gid: u32, groups: &'static [u32]) -> io::Result<UnixStream> {
-    let socket = socket.to_owned();
-    let thread = std::thread::spawn(move || {
-        let check = |result: libc::c_long| {
-            if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-        };
-        // SAFETY: plain system calls; the pointer and the count describe `groups`.
-        unsafe {
-            check(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
-            check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
-            check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
-        }
-        UnixStream::connect(socket)
-    });
-    thread.join().unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs root, to connect as another user"]
@@ -425,14 +395,14 @@ async fn a_reload_is_for_the_operator_and_its_list_holds_for_open_connections() 
     let file = directory.path().join("vouch.toml");
     fs::write(&file, "[socket]\nmode = '0666'\nallowed_users = [12001]\n").unwrap();
     let daemon = Daemon::start(&socket, &[("VOUCH_CONFIG", file.to_str().unwrap())]);
-    let caller = channel(connect_as(&socket, 12_001, 65_534, &[]).unwrap()).await.unwrap();
+    let caller = channel_over(connect_as(&socket, 12_001, 65_534, &[]).unwrap()).await.unwrap();
     let refused = AdministrationClient::new(caller.clone()).reload(ReloadRequest {}).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     let ask = async || HealthClient::new(caller.clone()).check(HealthCheckRequest::default()).await;
     assert!(ask().await.is_ok());
 
     fs::write(&file, "[socket]\nmode = '0666'\nallowed_users = [12002]\n").unwrap();
-    let operator = channel(UnixStream::connect(&daemon.socket).unwrap()).await.unwrap();
+    let operator = channel_over(UnixStream::connect(&daemon.socket).unwrap()).await.unwrap();
     let done = AdministrationClient::new(operator).reload(ReloadRequest {}).await.unwrap().into_inner();
     assert_eq!(done.applied, ["socket.allowed_users"]);
     assert_eq!(ask().await.unwrap_err().code(), Code::PermissionDenied);

@@ -20,6 +20,7 @@ use tower::{Layer, Service};
 use super::convert;
 use super::listener::PeerIdentity;
 use super::proto::{self, verify_event, verify_live_event};
+use super::service::rpc_of;
 use super::status::code_name;
 use crate::audit::record::{Actor, CheckAnswer, Draft, End, Frames, Medium};
 use crate::audit::{AuditLog, NotWritten, writer};
@@ -29,9 +30,6 @@ use crate::live;
 
 /// How much earlier than ours another timer may end a call for the same deadline.
 pub(super) const TIMER_GRACE: Duration = Duration::from_millis(5);
-
-/// Where calls that are recorded lie.
-const SERVICE_PATH: &str = "/vouch.v1.Verification/";
 
 /// The record of one call; without an audit log it does nothing.
 #[derive(Clone, Default)]
@@ -322,12 +320,11 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        let method = request.uri().path().strip_prefix(SERVICE_PATH);
-        let known = method.and_then(|method| METHODS.into_iter().find(|known| *known == method));
-        let entry = match (&self.log, known) {
-            (Some(log), Some(method)) => {
+        let rpc = rpc_of(request.uri().path()).filter(|rpc| rpc.takes_media());
+        let entry = match (&self.log, rpc) {
+            (Some(log), Some(rpc)) => {
                 let peer = request.extensions().get::<PeerIdentity>();
-                let entry = Entry::new(log, method, peer);
+                let entry = Entry::new(log, rpc.name(), peer);
                 request.extensions_mut().insert(entry.clone());
                 entry
             }
@@ -348,18 +345,6 @@ where
         })
     }
 }
-
-/// The calls that are recorded: all but `GetStatus`, which takes no media. Names that do not exist are none, since they may be anything.
-pub(super) const METHODS: [&str; 8] = [
-    "Verify",
-    "DetectFaces",
-    "MatchFaces",
-    "CheckPassiveLiveness",
-    "EstimateAge",
-    "ReadDocument",
-    "ScanMrz",
-    "VerifyLive",
-];
 
 /// Refuses a call, before anything of it is read, while it could not be recorded.
 ///
@@ -656,6 +641,7 @@ impl Told for proto::VerifyLiveEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Rpc;
 
     #[test]
     fn every_method_but_the_status_is_recorded() {
@@ -663,7 +649,8 @@ mod tests {
         let methods = proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next());
         // `Reload` is of another service, and leaves an event of its own.
         let recorded: Vec<_> = methods.filter(|method| !["GetStatus", "Reload"].contains(method)).collect();
-        assert_eq!(recorded, METHODS);
+        let with_media: Vec<_> = Rpc::ALL.into_iter().filter(|rpc| rpc.takes_media()).map(Rpc::name).collect();
+        assert_eq!(recorded, with_media);
     }
 
     #[test]

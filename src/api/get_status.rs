@@ -1,14 +1,23 @@
 //! `GetStatus`: version, models, calibrations and load. Needs no place, so that it answers under overload too.
 
+use super::callers::{CallerStatus, Callers};
 use super::convert::{self, milliseconds};
+use super::listener::PeerIdentity;
 use super::proto::{self, GetStatusResponse};
 use crate::checks;
+use crate::error::Quota;
 use crate::inference::registry::LoadedModel;
 use crate::live;
 use crate::ops::process;
 use crate::pipeline::Engine;
 
-pub fn get_status(engine: &Engine) -> GetStatusResponse {
+/// The operator sees the accounts of all users, and others their own.
+pub fn get_status(engine: &Engine, callers: &Callers, peer: Option<&PeerIdentity>) -> GetStatusResponse {
+    let accounts = match peer {
+        Some(peer) if peer.is_operator() => callers.status(None),
+        Some(peer) => callers.status(Some(peer.uid)),
+        None => Vec::new(),
+    };
     let door = engine.admission.status();
     let limits = engine.admission.limits();
     let uptime = engine.started.elapsed();
@@ -37,6 +46,23 @@ pub fn get_status(engine: &Engine) -> GetStatusResponse {
         requests_total: door.requests,
         refused_total: door.refused,
         resident_bytes: process::resident_bytes().unwrap_or(0),
+        callers: accounts.into_iter().map(caller_status).collect(),
+    }
+}
+
+fn caller_status(status: CallerStatus) -> proto::CallerStatus {
+    let refused = Quota::ALL.into_iter().map(|quota| (quota.name().to_owned(), status.counts.refused[quota as usize]));
+    proto::CallerStatus {
+        uid: status.uid,
+        policy: status.policy,
+        priority: status.priority.as_str().into(),
+        connections: status.connections as u32,
+        running: status.in_flight as u32,
+        requests_total: status.counts.begun,
+        malformed_total: status.counts.malformed,
+        bytes_total: status.counts.bytes,
+        refused_total: refused.filter(|(_, count)| *count > 0).collect(),
+        pause_ms: milliseconds(status.paused_for),
     }
 }
 

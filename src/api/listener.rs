@@ -31,6 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use super::callers::{Callers, ConnectionPermit};
 use crate::config::{Principal, SocketConfig};
 use crate::error::exit;
 use crate::inference::Caller;
@@ -221,18 +222,18 @@ impl Listener {
 
     /// Starts to accept; must be called within a tokio runtime.
     ///
-    /// At most `max_connections` connections are open at once, and one that comes on top is closed at once: waiting callers
+    /// At most `max_connections` connections are open at once, of a user at most as many as its policy says, and one that comes on top is closed at once: waiting callers
     /// would hang without knowing why. Callers that are not allowed share [`MAX_REFUSED_CONNECTIONS`] places of their own, so that they
     /// cannot take those of others.
     ///
     /// # Errors
     /// If the socket cannot be registered with the runtime.
-    pub fn accept(self, max_connections: usize) -> io::Result<Accepting> {
+    pub fn accept(self, max_connections: usize, callers: Arc<Callers>) -> io::Result<Accepting> {
         let listener = tokio::net::UnixListener::from_std(self.listener)?;
         let connections = OpenConnections { places: Arc::new(Semaphore::new(max_connections)), max_connections };
         let places = Arc::clone(&connections.places);
         let (accepted, incoming) = mpsc::channel(1);
-        tokio::spawn(accept(listener, self.access, places, accepted));
+        tokio::spawn(accept(listener, self.access, callers, places, accepted));
         Ok(Accepting { incoming: ReceiverStream::new(incoming), connections, file: self.file })
     }
 
@@ -298,6 +299,7 @@ impl OpenConnections {
 async fn accept(
     listener: tokio::net::UnixListener,
     access: Arc<Access>,
+    callers: Arc<Callers>,
     places: Arc<Semaphore>,
     accepted: mpsc::Sender<io::Result<Connection>>,
 ) {
@@ -331,7 +333,13 @@ async fn accept(
             tracing::warn!(uid = peer.uid, pid = peer.pid, "a connection was closed: there are too many");
             continue;
         };
-        if accepted.send(Ok(Connection { stream, peer, _place: place })).await.is_err() {
+        let connected = if allowed { callers.connect(&peer).map(Some) } else { Some(None) };
+        let Some(connected) = connected else {
+            tracing::warn!(uid = peer.uid, pid = peer.pid, "a connection was closed: its user has too many");
+            continue;
+        };
+        let connection = Connection { stream, peer, _place: place, _connected: connected };
+        if accepted.send(Ok(connection)).await.is_err() {
             return;
         }
     }
@@ -343,6 +351,8 @@ pub struct Connection {
     stream: tokio::net::UnixStream,
     peer: PeerIdentity,
     _place: OwnedSemaphorePermit,
+    /// Callers who are not allowed have no account of connections.
+    _connected: Option<ConnectionPermit>,
 }
 
 /// Who is at the other end: as the kernel recorded it when the caller connected, so it cannot be forged. Handlers find it in the
@@ -397,12 +407,8 @@ impl Access {
     /// # Errors
     /// [`BindError::Unknown`] if this host has no such user or group.
     pub fn resolve(config: &SocketConfig) -> Result<Self, BindError> {
-        let users = resolve_all(&config.allowed_users, "socket.allowed_users", "user", |name| {
-            Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
-        })?;
-        let groups = resolve_all(&config.allowed_groups, "socket.allowed_groups", "group", |name| {
-            Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
-        })?;
+        let users = user_ids(&config.allowed_users, "socket.allowed_users")?;
+        let groups = group_ids(&config.allowed_groups, "socket.allowed_groups")?;
         // Also looked up here, so that checking the configuration finds it missing.
         socket_group(config)?;
         let open = users.is_empty() && groups.is_empty();
@@ -429,6 +435,22 @@ impl Access {
     }
 }
 
+/// Users by number.
+///
+/// # Errors
+/// [`BindError::Unknown`] if this host does not know one.
+pub fn user_ids(users: &[Principal], key: &'static str) -> Result<HashSet<u32>, BindError> {
+    resolve_all(users, key, "user", |name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())))
+}
+
+/// Groups by number.
+///
+/// # Errors
+/// As for users.
+pub fn group_ids(groups: &[Principal], key: &'static str) -> Result<HashSet<u32>, BindError> {
+    resolve_all(groups, key, "group", |name| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw())))
+}
+
 fn resolve_all(
     principals: &[Principal],
     key: &'static str,
@@ -453,9 +475,7 @@ fn socket_group(config: &SocketConfig) -> Result<Option<Gid>, BindError> {
         return Ok(None);
     };
     let principal = [Principal::Name(name.clone())];
-    let ids = resolve_all(&principal, "socket.group", "group", |name| {
-        Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
-    })?;
+    let ids = group_ids(&principal, "socket.group")?;
     Ok(ids.into_iter().next().map(Gid::from_raw))
 }
 

@@ -23,10 +23,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::net::Listener;
 use tonic::Code;
 
-use super::audit::{METHODS, TIMER_GRACE};
+use super::audit::TIMER_GRACE;
+use super::callers::{Callers, Permit};
 use super::listener::{BindError, Reservation, SocketFile};
 use super::request::parse_timeout;
 use crate::checks;
+use crate::config::Rpc;
 use crate::live;
 use crate::ops::{metrics as names, process};
 use crate::pipeline::{Engine, EngineSlot};
@@ -47,9 +49,14 @@ const MAX_DURATION: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// If the socket cannot be put in place or the address not be bound.
-pub async fn serve(place: Place, exporter: names::Exporter, engine: Arc<EngineSlot>) -> Result<(), BindError> {
+pub async fn serve(
+    place: Place,
+    exporter: names::Exporter,
+    engine: Arc<EngineSlot>,
+    callers: Arc<Callers>,
+) -> Result<(), BindError> {
     let answer = move |request: Request<Incoming>| {
-        let answer = answer(&request, &exporter, &engine.current());
+        let answer = answer(&request, &exporter, &engine.current(), &callers);
         async move { answer }
     };
     match place {
@@ -106,11 +113,13 @@ fn answer<B>(
     request: &Request<B>,
     exporter: &names::Exporter,
     engine: &Engine,
+    callers: &Callers,
 ) -> Result<Response<String>, http::Error> {
     if (request.method(), request.uri().path()) != (&Method::GET, "/metrics") {
         return Response::builder().status(StatusCode::NOT_FOUND).body("only GET /metrics is here\n".into());
     }
     state(engine);
+    callers.observe();
     Response::builder().header(CONTENT_TYPE, "text/plain; version=0.0.4").body(exporter.render())
 }
 
@@ -151,15 +160,15 @@ fn state(engine: &Engine) {
 
 /// The last part of the path, if it is one of our RPCs or a health check; `other` for all else, since callers can send any path.
 fn rpc(path: &str) -> &'static str {
-    const FURTHER: [&str; 5] = ["GetStatus", "Reload", "Check", "Watch", "ServerReflectionInfo"];
+    const FURTHER: [&str; 4] = ["Reload", "Check", "Watch", "ServerReflectionInfo"];
     let name = path.rsplit('/').next().unwrap_or_default();
-    METHODS.into_iter().chain(FURTHER).find(|known| *known == name).unwrap_or("other")
+    Rpc::ALL.into_iter().map(Rpc::name).chain(FURTHER).find(|known| *known == name).unwrap_or("other")
 }
 
 /// Counts the calls that pass through a service.
 pub fn observe<B>(request: &Request<B>) -> Observer {
     let wanted = request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-    Observer { rpc: rpc(request.uri().path()), started: Instant::now(), wanted, code: None }
+    Observer { rpc: rpc(request.uri().path()), started: Instant::now(), wanted, code: None, permit: None }
 }
 
 /// One call. Where it ends without having told its code, the caller has left.
@@ -169,9 +178,15 @@ pub struct Observer {
     /// The caller's own limit.
     wanted: Option<Duration>,
     code: Option<Code>,
+    permit: Option<Permit>,
 }
 
 impl Observer {
+    /// Ends a permit with the call.
+    pub fn keep(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
     fn hear(&mut self, headers: &HeaderMap) {
         if let Some(status) = tonic::Status::from_header_map(headers) {
             self.code = Some(status.code());
@@ -190,7 +205,11 @@ impl Drop for Observer {
         let took = self.started.elapsed();
         let is_late = self.wanted.is_some_and(|wanted| took + TIMER_GRACE >= wanted);
         let unheard = if is_late { Code::DeadlineExceeded } else { Code::Cancelled };
-        let code = super::status::code_name(self.code.unwrap_or(unheard));
+        let code = self.code.unwrap_or(unheard);
+        if let Some(permit) = self.permit.take() {
+            permit.end(code);
+        }
+        let code = super::status::code_name(code);
         counter!(names::REQUESTS, "rpc" => self.rpc, "code" => code).increment(1);
         histogram!(names::REQUEST_SECONDS, "rpc" => self.rpc).record(took);
     }

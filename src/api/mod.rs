@@ -1,9 +1,10 @@
 //! The gRPC service on the Unix socket: one file per RPC, the listener, and the conversion between messages and our own types.
 //! The only place that knows tonic and the proto.
 //!
-//! A call goes through [`listener`] (connection, peer identity), the access check, the RPC's file, and `pipeline`.
+//! A call goes through [`listener`] (connection, peer identity), [`callers`] (policy and quotas of its user), the access check, the RPC's file, and `pipeline`.
 
 mod audit;
+pub mod callers;
 mod check_passive_liveness;
 mod convert;
 mod detect_faces;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::{Code, Streaming};
 
+use super::status::bytes_exceeded;
 use crate::error::{Error, Unavailable};
 use crate::pipeline::Engine;
 
@@ -100,17 +101,21 @@ async fn receive<M, T>(
 /// The next message; `None` if the caller has closed the stream or has gone.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] for a message that is too large or cannot be read; it ends the stream.
+/// [`Error::InvalidInput`] for a message that is too large or cannot be read, and [`Error::QuotaSpent`]; they end the stream.
 pub async fn next<M>(messages: &mut Streaming<M>, field: &'static str) -> Result<Option<M>, Error> {
-    match messages.message().await {
-        Ok(message) => Ok(message),
-        Err(status) if status.code() == Code::OutOfRange => {
-            Err(Error::invalid(field, "MESSAGE_TOO_LARGE", status.message()))
-        }
-        Err(status) if matches!(status.code(), Code::Internal | Code::InvalidArgument) => {
+    let status = match messages.message().await {
+        Ok(message) => return Ok(message),
+        Err(status) => status,
+    };
+    if let Some(error) = bytes_exceeded(&status) {
+        return Err(error);
+    }
+    match status.code() {
+        Code::OutOfRange => Err(Error::invalid(field, "MESSAGE_TOO_LARGE", status.message())),
+        Code::Internal | Code::InvalidArgument => {
             Err(Error::invalid(field, "MESSAGE_MALFORMED", "a message of the stream cannot be read"))
         }
         // The caller has gone.
-        Err(_) => Ok(None),
+        _ => Ok(None),
     }
 }

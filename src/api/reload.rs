@@ -1,4 +1,4 @@
-//! `Reload` and SIGHUP: models, calibrations and the list of callers read anew, while requests run.
+//! `Reload` and SIGHUP: models, calibrations, the list of callers and their policies read anew, while requests run.
 //!
 //! Called by the `Administration` service and, on a signal, by `server`. Everything is loaded and warmed up beside what runs; then it is exchanged in one step. A request keeps what it
 //! began with, and what did not change is taken over, so that a reload costs the memory of the new models alone. If anything is wrong with the new, all of the old stays.
@@ -11,19 +11,20 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
+use super::callers::Callers;
 use super::listener::{Access, PeerIdentity};
 use super::proto::ReloadRequest;
 use super::proto::ReloadResponse;
 use super::proto::administration_server::{Administration, AdministrationServer};
 use crate::audit::AuditLog;
-use crate::audit::record::Loaded as AuditLoaded;
+use crate::audit::record::{AskedBy, Loaded as AuditLoaded};
 use crate::config::{Config, ConfigError, Loaded};
 use crate::error::Error;
 use crate::ops::{metrics as names, systemd};
 use crate::pipeline::{Engine, EngineSlot};
 
 /// What a reload takes from the new configuration: keys, or sections with a dot at the end.
-const RELOADED: [&str; 4] = ["models.", "calibration.", "socket.allowed_users", "socket.allowed_groups"];
+const RELOADED: [&str; 5] = ["models.", "calibration.", "callers", "socket.allowed_users", "socket.allowed_groups"];
 
 /// Reads the configuration in all its layers, as at the start.
 pub type ReadConfig = dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync;
@@ -32,6 +33,7 @@ pub type ReadConfig = dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync;
 pub struct Reloader {
     engine: Arc<EngineSlot>,
     access: Arc<Access>,
+    callers: Arc<Callers>,
     audit: Option<Arc<AuditLog>>,
     read: Box<ReadConfig>,
     cores: usize,
@@ -57,32 +59,37 @@ impl Reloader {
     pub fn new(
         engine: Arc<EngineSlot>,
         access: Arc<Access>,
+        callers: Arc<Callers>,
         audit: Option<Arc<AuditLog>>,
         config: Config,
         cores: usize,
         read: Box<ReadConfig>,
     ) -> Arc<Self> {
-        Arc::new(Self { engine, access, audit, read, cores, config: Mutex::new(config) })
+        Arc::new(Self { engine, access, callers, audit, read, cores, config: Mutex::new(config) })
     }
 
     /// Reads everything anew and puts it in place. Tells the service manager while it goes on.
     ///
     /// # Errors
     /// [`Error::ReloadRefused`] with every problem that was found; nothing has changed then.
-    pub async fn reload(self: &Arc<Self>) -> Result<Reloaded, Error> {
+    pub async fn reload(self: &Arc<Self>, asked_by: AskedBy) -> Result<Reloaded, Error> {
         // Not ended by a caller that goes away: a reload is done whole or not at all.
         let reloader = Arc::clone(self);
         let work = tokio::spawn(async move {
             let mut config = reloader.config.lock().await;
             systemd::reloading();
-            let result = reloader.exchange(&mut config).await;
+            let result = reloader.exchange(&mut config, asked_by).await;
             systemd::ready();
             let word = if result.is_ok() { "done" } else { "refused" };
             metrics::counter!(names::RELOADS, "result" => word).increment(1);
             match &result {
-                Ok(done) => tracing::info!(?done, "reloaded"),
+                Ok(done) => tracing::info!(?done, ?asked_by, "reloaded"),
                 Err(error) => {
-                    tracing::error!(reason = error.to_string(), "the reload was refused: everything stays as it was")
+                    tracing::error!(
+                        reason = error.to_string(),
+                        ?asked_by,
+                        "the reload was refused: everything stays as it was"
+                    )
                 }
             }
             result
@@ -98,16 +105,17 @@ impl Reloader {
         }
     }
 
-    async fn exchange(self: &Arc<Self>, config: &mut Config) -> Result<Reloaded, Error> {
+    async fn exchange(self: &Arc<Self>, config: &mut Config, asked_by: AskedBy) -> Result<Reloaded, Error> {
         let refused = |problems: String| Error::ReloadRefused { problems };
         let read = (self.read)().map_err(|error| refused(error.to_string()))?.config;
         let access = Access::resolve(&read.socket).map_err(|error| refused(error.to_string()))?;
+        let callers = Callers::resolve(&read.callers).map_err(|error| refused(error.to_string()))?;
         let is_reloaded = |key: &String| {
             RELOADED.iter().any(|reloaded| key == reloaded || (reloaded.ends_with('.') && key.starts_with(reloaded)))
         };
         let (applied, needs_restart) = config.differences(&read).into_iter().partition(is_reloaded);
         let mut next = config.clone();
-        (next.models, next.calibration) = (read.models, read.calibration);
+        (next.models, next.calibration, next.callers) = (read.models, read.calibration, read.callers);
         (next.socket.allowed_users, next.socket.allowed_groups) =
             (read.socket.allowed_users, read.socket.allowed_groups);
         let old = self.engine.current();
@@ -126,10 +134,11 @@ impl Reloader {
             calibrations: changed(&before.calibrations, &now.calibrations),
         };
         if let Some(audit) = &self.audit {
-            audit.reloaded(next.sha256(), now).await;
+            audit.reloaded(next.sha256(), now, asked_by).await;
         }
         self.engine.exchange(new);
         self.access.replace(access);
+        self.callers.replace(&callers);
         *config = next;
         Ok(done)
     }
@@ -165,11 +174,10 @@ impl AdministrationService {
 #[tonic::async_trait]
 impl Administration for AdministrationService {
     async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
-        let is_operator = request.extensions().get::<PeerIdentity>().is_some_and(PeerIdentity::is_operator);
-        if !is_operator {
-            return Err(Error::PermissionDenied.into());
-        }
-        let Reloaded { applied, needs_restart, models, calibrations } = self.reloader.reload().await?;
+        let peer = request.extensions().get::<PeerIdentity>();
+        let operator = peer.filter(|peer| peer.is_operator()).ok_or(Error::PermissionDenied)?;
+        let done = self.reloader.reload(AskedBy::User(operator.uid)).await?;
+        let Reloaded { applied, needs_restart, models, calibrations } = done;
         Ok(Response::new(ReloadResponse { applied, needs_restart, models, calibrations }))
     }
 }

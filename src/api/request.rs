@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::audit::Entry;
+use crate::api::callers::Terms;
 use crate::api::listener::PeerIdentity;
 use crate::document::mrz::Date;
 use crate::error::Error;
@@ -32,9 +33,11 @@ impl Call {
         let wanted = request.metadata().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
         let deadline = received + wanted.map_or(max_duration, |wanted| wanted.min(max_duration));
         let caller = request.extensions().get::<PeerIdentity>().map_or_else(Caller::default, PeerIdentity::caller);
+        let priority = request.extensions().get::<Terms>().map_or_else(Default::default, |terms| terms.priority);
         let audit = request.extensions().get::<Entry>().cloned().unwrap_or_default();
         audit.take(Some(deadline));
-        Self { engine, context: Arc::new(RequestContext::new(Some(deadline), caller)), received, audit }
+        let context = Arc::new(RequestContext::prioritised(Some(deadline), caller, priority));
+        Self { engine, context, received, audit }
     }
 
     /// The day of the check, in UTC. This is the one place where a request learns of it.

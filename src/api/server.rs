@@ -1,7 +1,7 @@
 //! Serves on the socket until a signal, then drains.
 //!
 //! Called by `vouchd` with the services of `api/` once models are warm. Adds what every gRPC server should offer (health,
-//! reflection), counts each call and begins its audit record, and asks [`Access`] before each request. SIGTERM and SIGINT drain: health says NOT_SERVING, no connection is
+//! reflection), asks [`Callers`] for each call, counts it and begins its audit record, and asks [`Access`] before each request. SIGTERM and SIGINT drain: health says NOT_SERVING, no connection is
 //! accepted any more, running requests finish within `drain_seconds`. A second signal ends at once. SIGHUP reloads.
 //!
 //! Left out: admission and deadlines of requests, which are the pipeline's.
@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
+use tonic::body::Body;
 use tonic::service::RoutesBuilder;
 use tonic::service::interceptor::InterceptorLayer;
 use tonic_health::ServingStatus;
@@ -22,10 +24,13 @@ use tower::Service;
 use tower::util::MapResponseLayer;
 
 use crate::api::audit::{AuditLayer, refuse_unrecorded};
+use crate::api::callers::{Callers, Terms};
 use crate::api::listener::{Accepting, Access, BindError, PeerIdentity, Reservation};
-use crate::api::metrics::{Observed, observe};
+use crate::api::metrics::observe;
 use crate::api::reload::{AdministrationService, Reloader};
+use crate::api::service::rpc_of;
 use crate::audit::AuditLog;
+use crate::audit::record::AskedBy;
 use crate::config::Config;
 use crate::error::Error;
 use crate::ops::systemd;
@@ -72,6 +77,7 @@ pub async fn serve(
     reservation: Reservation,
     mut services: RoutesBuilder,
     reloader: Arc<Reloader>,
+    callers: Arc<Callers>,
     audit: Option<Arc<AuditLog>>,
     draining: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -92,17 +98,17 @@ pub async fn serve(
     let access = reservation.access();
     // `_file` holds the lock and removes the socket when this function ends, that is, after the drain.
     let Accepting { incoming, connections, file: _file } =
-        reservation.listen()?.accept(config.limits.max_connections)?;
+        reservation.listen()?.accept(config.limits.max_connections, Arc::clone(&callers))?;
     let stop_accepting = CancellationToken::new();
     let router = tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .timeout(Duration::from_secs(config.limits.max_request_seconds) + READING_GRACE)
-        .layer(tower::layer::layer_fn(Observing))
+        .layer(tower::layer::layer_fn(move |inner| Observing { inner, callers: Arc::clone(&callers) }))
         .layer(AuditLayer { log: audit })
         .layer(InterceptorLayer::new(move |request| enforce(&access, request)))
-        .layer(MapResponseLayer::new(too_large_as_input_error))
+        .layer(MapResponseLayer::new(unreadable_as_input_error))
         .add_routes(services.routes());
     let mut server =
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop_accepting.clone().cancelled_owned()));
@@ -117,7 +123,7 @@ pub async fn serve(
             _ = hang_up.recv() => {
                 let reloader = Arc::clone(&reloader);
                 // What came of it stands in the journal.
-                tokio::spawn(async move { drop(reloader.reload().await) });
+                tokio::spawn(async move { drop(reloader.reload(AskedBy::Signal).await) });
             }
         }
     }
@@ -142,38 +148,61 @@ pub async fn serve(
     Ok(())
 }
 
-/// Counts each call, refused ones too.
+/// Counts each call, refused ones too, and refuses what the policy of its user does not give.
 #[derive(Clone)]
-struct Observing<S>(S);
+struct Observing<S> {
+    inner: S,
+    callers: Arc<Callers>,
+}
 
-impl<S, A, B> Service<http::Request<A>> for Observing<S>
+impl<S, B> Service<http::Request<Body>> for Observing<S>
 where
-    S: Service<http::Request<A>, Response = http::Response<B>>,
+    S: Service<http::Request<Body>, Response = http::Response<B>>,
     S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<tonic::codegen::StdError>,
 {
-    type Response = http::Response<Observed<B>>;
+    type Response = http::Response<Body>;
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
+        self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: http::Request<A>) -> Self::Future {
-        let observer = observe(&request);
-        let answer = self.0.call(request);
-        Box::pin(async move { answer.await.map(|response| observer.watch(response)) })
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let mut observer = observe(&request);
+        let rpc = rpc_of(request.uri().path());
+        // Whom the kernel does not name is refused by the access check.
+        let begun = request.extensions().get::<PeerIdentity>().map(|peer| self.callers.begin(peer, rpc));
+        match begun {
+            None => {}
+            Some(Ok(permit)) => {
+                request.extensions_mut().insert(permit.terms());
+                request = request.map(|body| permit.measure(body));
+                observer.keep(permit);
+            }
+            Some(Err(error)) => {
+                let refused = observer.watch(tonic::Status::from(error).into_http::<Body>());
+                return Box::pin(async move { Ok(refused.map(Body::new)) });
+            }
+        }
+        let answer = self.inner.call(request);
+        Box::pin(async move { answer.await.map(|response| observer.watch(response).map(Body::new)) })
     }
 }
 
-/// tonic refuses a message over the limit before a handler sees it, with the code OUT_OF_RANGE and without details. It is the
-/// caller's input that is too large, so it is told like every other such error.
-fn too_large_as_input_error<B: Default>(response: http::Response<B>) -> http::Response<B> {
-    let refused = tonic::Status::from_header_map(response.headers()).filter(|status| status.code() == Code::OutOfRange);
-    match refused {
-        Some(status) => tonic::Status::from(Error::invalid("", "MESSAGE_TOO_LARGE", status.message())).into_http(),
-        None => response,
-    }
+/// tonic refuses a message over the limit before a handler sees it, with the code OUT_OF_RANGE, and one that is no message of the
+/// contract with INTERNAL, both without details. Either is the caller's input, so it is told like every other such error.
+fn unreadable_as_input_error<B: Default>(response: http::Response<B>) -> http::Response<B> {
+    let Some(status) = tonic::Status::from_header_map(response.headers()) else { return response };
+    let code = match status.code() {
+        Code::OutOfRange => "MESSAGE_TOO_LARGE",
+        // Our own errors have details.
+        Code::Internal if status.details().is_empty() => "MESSAGE_MALFORMED",
+        _ => return response,
+    };
+    tonic::Status::from(Error::invalid("", code, status.message())).into_http()
 }
 
 /// The peer's identity was put into the request by tonic, from `Connected`; without it nobody is let in.
@@ -181,6 +210,9 @@ fn enforce(access: &Arc<Access>, request: tonic::Request<()>) -> Result<tonic::R
     match request.extensions().get::<PeerIdentity>() {
         Some(peer) if access.allowed(peer) => {}
         _ => return Err(Error::PermissionDenied.into()),
+    }
+    if request.extensions().get::<Terms>().is_some_and(|terms| !terms.allows) {
+        return Err(Error::RpcNotAllowed.into());
     }
     refuse_unrecorded(&request)?;
     Ok(request)

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::audit::{Entry, Noted};
+use super::callers::Callers;
+use super::listener::PeerIdentity;
 use super::proto::verification_server::{Verification, VerificationServer};
 use super::proto::{
     CheckPassiveLivenessRequest, CheckPassiveLivenessResponse, DetectFacesRequest, DetectFacesResponse,
@@ -17,14 +19,22 @@ use super::scan_mrz::{ScanStream, scan_mrz};
 use super::verify::{EventStream, verify};
 use super::verify_live::{LiveStream, max_duration, verify_live};
 use super::{check_passive_liveness, detect_faces, estimate_age, get_status, match_faces, read_document};
+use crate::config::Rpc;
 use crate::pipeline::EngineSlot;
 
 /// Name of the service in health checks.
 pub const SERVICE_NAME: &str = "vouch.v1.Verification";
 
+/// The RPC of this service that a path names.
+pub(super) fn rpc_of(path: &str) -> Option<Rpc> {
+    let name = path.strip_prefix('/')?.strip_prefix(SERVICE_NAME)?.strip_prefix('/')?;
+    Rpc::ALL.into_iter().find(|rpc| rpc.name() == name)
+}
+
 /// The service of `proto/vouch/v1/vouch.proto`.
 pub struct VerificationService {
     engine: Arc<EngineSlot>,
+    callers: Arc<Callers>,
     max_duration: Duration,
 }
 
@@ -33,10 +43,11 @@ impl VerificationService {
     /// `max_duration`.
     pub fn server(
         engine: Arc<EngineSlot>,
+        callers: Arc<Callers>,
         max_message_bytes: usize,
         max_duration: Duration,
     ) -> VerificationServer<Self> {
-        VerificationServer::new(Self { engine, max_duration }).max_decoding_message_size(max_message_bytes)
+        VerificationServer::new(Self { engine, callers, max_duration }).max_decoding_message_size(max_message_bytes)
     }
 
     /// The call of a request, the request itself, which is noted in its audit record, and that record.
@@ -114,7 +125,8 @@ impl Verification for VerificationService {
         audit.stream(verify_live(call, request.into_inner())).await.map(Response::new)
     }
 
-    async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
-        Ok(Response::new(get_status::get_status(&self.engine.current())))
+    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        let peer = request.extensions().get::<PeerIdentity>();
+        Ok(Response::new(get_status::get_status(&self.engine.current(), &self.callers, peer)))
     }
 }

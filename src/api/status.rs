@@ -9,11 +9,15 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::convert::random_id;
-use crate::error::Error;
+use crate::error::{Error, Quota};
 use crate::ops::metrics as names;
 
 /// The domain of every ErrorInfo.
 const DOMAIN: &str = "vouch";
+
+/// Metadata of the ErrorInfo of a spent quota.
+const POLICY: &str = "policy";
+const LIMIT: &str = "limit";
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -36,6 +40,18 @@ fn with_details(error: Error) -> Status {
             let details = retry("OVERLOADED", retry_after);
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
+        Error::QuotaSpent { quota, policy, limit, retry_after } => {
+            let metadata = [(POLICY, policy.clone()), (LIMIT, limit.to_string())];
+            let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+            let mut details = ErrorDetails::with_error_info(quota.code(), DOMAIN, HashMap::from(metadata));
+            if retry_after.is_some() {
+                details.set_retry_info(retry_after);
+            }
+            details.add_quota_failure_violation(format!("policy:{policy}"), format!("{} = {limit}", quota.name()));
+            // What is too large stays too large.
+            let code = if retry_after.is_some() { Code::ResourceExhausted } else { Code::InvalidArgument };
+            Status::with_error_details(code, message, details)
+        }
         Error::DeadlineExceeded => {
             Status::with_error_details(Code::DeadlineExceeded, message, info("DEADLINE_EXCEEDED"))
         }
@@ -47,6 +63,7 @@ fn with_details(error: Error) -> Status {
         Error::PermissionDenied => {
             Status::with_error_details(Code::PermissionDenied, message, info("CALLER_NOT_ALLOWED"))
         }
+        Error::RpcNotAllowed => Status::with_error_details(Code::PermissionDenied, message, info("RPC_NOT_ALLOWED")),
         Error::ReloadRefused { .. } => {
             Status::with_error_details(Code::FailedPrecondition, message, info("RELOAD_REFUSED"))
         }
@@ -58,6 +75,14 @@ fn with_details(error: Error) -> Status {
             Status::with_error_details(Code::Internal, format!("internal error {id}; the journal has more"), details)
         }
     }
+}
+
+/// The error of a request that is larger than its policy lets through, which reaches the reader of its stream as a status.
+pub fn bytes_exceeded(status: &Status) -> Option<Error> {
+    let details = status.get_error_details();
+    let info = details.error_info().filter(|info| info.domain == DOMAIN && info.reason == Quota::Bytes.code())?;
+    let (policy, limit) = (info.metadata.get(POLICY)?.clone(), info.metadata.get(LIMIT)?.parse().ok()?);
+    Some(Error::QuotaSpent { quota: Quota::Bytes, policy, limit, retry_after: None })
 }
 
 /// The code's name in the gRPC specification.
@@ -116,6 +141,31 @@ mod tests {
         let status = Status::from(Error::Overloaded { retry_after: Duration::from_millis(120) });
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(Duration::from_millis(120)));
+    }
+
+    #[test]
+    fn a_spent_quota_names_the_policy_and_its_key_and_tells_when_to_come_back_if_that_helps() {
+        let spent = |quota, retry_after| {
+            Status::from(Error::QuotaSpent { quota, policy: "kiosk".into(), limit: 60, retry_after })
+        };
+        let status = spent(Quota::Rate, Some(Duration::from_millis(900)));
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "RATE_EXCEEDED");
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(900)));
+        let violation = &details.quota_failure().unwrap().violations[0];
+        assert_eq!(
+            (violation.subject.as_str(), violation.description.as_str()),
+            ("policy:kiosk", "requests_per_minute = 60")
+        );
+
+        let status = spent(Quota::Bytes, None);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.get_error_details().retry_info().is_none());
+        assert!(
+            matches!(bytes_exceeded(&status), Some(Error::QuotaSpent { policy, limit: 60, .. }) if policy == "kiosk")
+        );
+        assert!(bytes_exceeded(&spent(Quota::Rate, None)).is_none());
     }
 
     #[test]

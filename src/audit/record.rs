@@ -318,6 +318,15 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+/// Who wanted a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedBy {
+    /// By `vouch reload`, by number.
+    User(u32),
+    /// By SIGHUP, of which nobody tells who sent it.
+    Signal,
+}
+
 /// What a daemon runs with.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
@@ -337,7 +346,7 @@ pub enum Event<'a> {
         loaded: &'a Loaded,
     },
     /// The daemon runs with something else from now on.
-    Reload { loaded: &'a Loaded },
+    Reload { loaded: &'a Loaded, asked_by: AskedBy },
     /// A daemon has closed the log.
     Stop,
     /// Files are about to be removed because more than `audit.max_files` would be kept.
@@ -371,8 +380,14 @@ pub fn event(event: &Event<'_>, common: &Common, now: SystemTime) -> String {
             });
             (3, "Start", 1, detail)
         }
-        Event::Reload { loaded } => {
-            let detail = json!({"event": "reload", "models": loaded.models, "calibrations": loaded.calibrations});
+        Event::Reload { loaded, asked_by } => {
+            let uid = match asked_by {
+                AskedBy::User(uid) => json!(uid),
+                AskedBy::Signal => Value::Null,
+            };
+            let detail = json!({
+                "event": "reload", "models": loaded.models, "calibrations": loaded.calibrations, "asked_by_uid": uid,
+            });
             (99, "Reload", 1, detail)
         }
         Event::Stop => (4, "Stop", 1, json!({"event": "stop"})),

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use super::chain::Link;
 use metrics::gauge;
 
-use super::record::{self, Common, Draft, Event, Loaded, Torn};
+use super::record::{self, AskedBy, Common, Draft, Event, Loaded, Torn};
 use super::salt::{Salt, SaltError};
 use super::store::{Bounds, Store};
 use crate::config::{AuditConfig, AuditFailure, AuditSync};
@@ -46,6 +46,9 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest wait at the end for requests that were cut off.
 const CLOSING: Duration = Duration::from_secs(1);
+
+/// How long the last records may take to be on the disk. With `drain_seconds` it is less than the unit's `TimeoutStopSec`.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// Why there is no audit log.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +111,7 @@ struct Shared {
 enum Message {
     Record(Box<Draft>, Option<oneshot::Sender<Result<(), NotWritten>>>),
     /// The hash of the settings, and what they have loaded.
-    Reload(String, Loaded),
+    Reload(String, Loaded, AskedBy),
     Stop,
 }
 
@@ -130,7 +133,7 @@ impl AuditLog {
             dir: dir.clone(),
             bounds,
             loaded,
-            has_untold_reload: false,
+            untold_reload: None,
             sync: config.sync,
             on_failure: config.on_failure,
             anchor_every: config.anchor_every,
@@ -230,10 +233,10 @@ impl AuditLog {
         }))
     }
 
-    /// Says in the log that the daemon runs with something else; later records bear the new hash of the settings.
-    pub async fn reloaded(&self, config_sha256: String, loaded: Loaded) {
+    /// Says in the log that the daemon runs with something else, at whose word; later records bear the new hash of the settings.
+    pub async fn reloaded(&self, config_sha256: String, loaded: Loaded, asked_by: AskedBy) {
         // It fails only when the daemon ends.
-        let _ = self.queue.send(Message::Reload(config_sha256, loaded)).await;
+        let _ = self.queue.send(Message::Reload(config_sha256, loaded, asked_by)).await;
     }
 
     /// Writes what is waiting, says in the log that the daemon ends, and closes it. Requests that were cut off are waited for, for a moment.
@@ -244,7 +247,16 @@ impl AuditLog {
         }
         let _ = self.queue.blocking_send(Message::Stop);
         if let Some(thread) = self.thread.blocking_lock().take() {
-            let _ = thread.join();
+            // A disk that hangs must not hold the daemon's end up for ever.
+            let until = Instant::now() + LAST_WRITE;
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            } else {
+                tracing::error!("the audit log could not be closed: its disk does not answer");
+            }
         }
     }
 }
@@ -254,8 +266,8 @@ struct Writer {
     dir: PathBuf,
     bounds: Bounds,
     loaded: Loaded,
-    /// What is loaded has changed, and the log does not say so yet.
-    has_untold_reload: bool,
+    /// What is loaded has changed, and the log does not say so yet: at whose word.
+    untold_reload: Option<AskedBy>,
     sync: AuditSync,
     on_failure: AuditFailure,
     anchor_every: u64,
@@ -292,17 +304,19 @@ impl Writer {
                         while let Some(message) = next {
                             match message {
                                 Message::Record(draft, answer) => together.push((draft, answer)),
-                                Message::Reload(config_sha256, loaded) => reload = Some((config_sha256, loaded)),
+                                Message::Reload(config_sha256, loaded, asked_by) => {
+                                    reload = Some((config_sha256, loaded, asked_by));
+                                }
                                 Message::Stop => is_end = true,
                             }
                             // What comes after a reload belongs to what it has loaded.
                             next = if together.len() < MAX_TOGETHER && reload.is_none() { messages.try_recv().ok() } else { None };
                         }
                         self.write(together);
-                        if let Some((config_sha256, loaded)) = reload {
+                        if let Some((config_sha256, loaded, asked_by)) = reload {
                             Arc::make_mut(&mut self.common).config_sha256 = config_sha256;
                             self.loaded = loaded;
-                            self.has_untold_reload = true;
+                            self.untold_reload = Some(asked_by);
                             self.tell_reload();
                         }
                         if is_end {
@@ -331,10 +345,11 @@ impl Writer {
 
     /// Where the log cannot be written at the moment, it is told when it can.
     fn tell_reload(&mut self) {
-        if self.has_untold_reload && self.broken.is_none() {
-            let body = record::event(&Event::Reload { loaded: &self.loaded }, &self.common, SystemTime::now());
+        if let Some(asked_by) = self.untold_reload.filter(|_| self.broken.is_none()) {
+            let event = Event::Reload { loaded: &self.loaded, asked_by };
+            let body = record::event(&event, &self.common, SystemTime::now());
             match self.add(&body).and_then(|_| self.store.as_mut().map_or(Ok(()), Store::sync)) {
-                Ok(()) => self.has_untold_reload = false,
+                Ok(()) => self.untold_reload = None,
                 Err(error) => self.fails(&error),
             }
         }

@@ -13,6 +13,7 @@ use anyhow::Context;
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
+use vouch::api::callers::Callers;
 use vouch::api::listener::{Access, BindError, Reservation};
 use vouch::api::metrics;
 use vouch::api::reload::{Reloader, loaded};
@@ -51,6 +52,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     let read_config = read()?;
     if args.check_config {
         Access::resolve(&read_config.config.socket)?;
+        Callers::resolve(&read_config.config.callers)?;
         // A reader that has gone away is no fault of the configuration.
         let _ = write!(std::io::stdout(), "{read_config}");
         return Ok(());
@@ -61,6 +63,7 @@ fn start(args: Args) -> anyhow::Result<()> {
         process::disable_core_dumps().context("core dumps cannot be disabled")?;
     }
     let reservation = Reservation::take(&config.socket)?;
+    let callers = Callers::resolve(&config.callers)?;
     let socket = config.metrics.socket_like(&config.socket);
     let socket = socket.map(|socket| Reservation::take_own(&socket)).transpose()?;
     let loopback = config.metrics.listen.map(metrics::Place::Loopback);
@@ -73,12 +76,20 @@ fn start(args: Args) -> anyhow::Result<()> {
     // Before there is a socket to connect to: whoever can connect finds warm models.
     let engine = EngineSlot::new(Engine::load(&config, cores)?);
     let audit = AuditLog::start(&config.audit, config.sha256(), loaded(&engine.current()))?;
-    let reloader =
-        Reloader::new(Arc::clone(&engine), reservation.access(), audit.clone(), config.clone(), cores, Box::new(read));
+    let reloader = Reloader::new(
+        Arc::clone(&engine),
+        reservation.access(),
+        Arc::clone(&callers),
+        audit.clone(),
+        config.clone(),
+        cores,
+        Box::new(read),
+    );
     let mut services = RoutesBuilder::default();
     let max_duration = Duration::from_secs(config.limits.max_request_seconds);
     services.add_service(VerificationService::server(
         Arc::clone(&engine),
+        Arc::clone(&callers),
         config.limits.max_message_bytes,
         max_duration,
     ));
@@ -98,7 +109,8 @@ fn start(args: Args) -> anyhow::Result<()> {
     });
     if let Some(exporter) = exporter {
         for place in of_metrics {
-            runtime.block_on(metrics::serve(place, exporter.clone(), Arc::clone(&engine)))?;
+            let (engine, callers) = (Arc::clone(&engine), Arc::clone(&callers));
+            runtime.block_on(metrics::serve(place, exporter.clone(), engine, callers))?;
         }
         runtime.spawn(gather(exporter));
     }
@@ -113,8 +125,15 @@ fn start(args: Args) -> anyhow::Result<()> {
         systemd::feed_watchdog(move || engine.current().registry.stalled_for(), status)
     });
     let lost = runtime.spawn(end_without_device(Arc::clone(&engine), draining.clone()));
-    let result =
-        runtime.block_on(serve(&config, reservation, services, Arc::clone(&reloader), audit.clone(), draining));
+    let result = runtime.block_on(serve(
+        &config,
+        reservation,
+        services,
+        Arc::clone(&reloader),
+        callers,
+        audit.clone(),
+        draining,
+    ));
     engine.current().registry.end_loading();
     runtime.block_on(reloader.ended());
     // Work that did not finish within the drain is not waited for.

@@ -66,13 +66,24 @@ fn to_json(status: &GetStatusResponse) -> Value {
             })
         })
         .collect();
+    let callers: Vec<Value> = status
+        .callers
+        .iter()
+        .map(|c| {
+            json!({
+                "uid": c.uid, "policy": c.policy, "priority": c.priority, "connections": c.connections, "running": c.running,
+                "requests_total": c.requests_total, "malformed_total": c.malformed_total, "bytes_total": c.bytes_total,
+                "refused_total": c.refused_total, "pause_ms": c.pause_ms,
+            })
+        })
+        .collect();
     json!({
         "version": status.version, "state": state_word(status.state()), "uptime_seconds": uptime_seconds(status),
         "runtime_version": status.runtime_version, "device_requested": status.device_requested,
         "device_in_use": status.device_in_use, "device_fallback_reason": status.device_fallback_reason, "models": models, "checks": checks,
         "running": status.running, "waiting": status.waiting, "max_running": status.max_running,
         "max_waiting": status.max_waiting, "requests_total": status.requests_total,
-        "refused_total": status.refused_total, "resident_bytes": status.resident_bytes,
+        "refused_total": status.refused_total, "resident_bytes": status.resident_bytes, "callers": callers,
     })
 }
 
@@ -137,6 +148,26 @@ fn to_text(status: &GetStatusResponse, paint: Paint) -> String {
             let mark = if point.name == check.default_operating_point { '*' } else { ' ' };
             let _ = writeln!(text, "  {mark} {}", operating_point_to_text(point));
         }
+    }
+    if !status.callers.is_empty() {
+        let header = format!(
+            "\n{:<12}{:<20}{:<10}{:>12}{:>9}{:>10}{:>10}{:>10}",
+            "user", "policy", "priority", "connections", "running", "requests", "malformed", "refused"
+        );
+        let _ = writeln!(text, "{}", paint.dim(&header));
+    }
+    for c in &status.callers {
+        let refused: u64 = c.refused_total.values().sum();
+        let pause = if c.pause_ms > 0.0 {
+            paint.warning(&format!("  pauses for {:.1} s after malformed requests", c.pause_ms / 1e3))
+        } else {
+            String::new()
+        };
+        let _ = writeln!(
+            text,
+            "{:<12}{:<20}{:<10}{:>12}{:>9}{:>10}{:>10}{:>10}{pause}",
+            c.uid, c.policy, c.priority, c.connections, c.running, c.requests_total, c.malformed_total, refused
+        );
     }
     text
 }

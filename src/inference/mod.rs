@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
 use crate::models::manifest::InputSpec;
 
@@ -34,14 +36,45 @@ pub type Outputs = Vec<(Arc<str>, Tensor)>;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Caller(pub u64);
 
+/// How soon a request has its turn among those that wait. Nobody is kept out by it for ever: see [`Admission`](crate::pipeline::admission).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
+impl Priority {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
+    /// Requests by which one of this priority lets later ones of a higher go first in a model's queue. Some more than work at once on a
+    /// host of many cores; raised, one of low priority stays longer in the middle of its work, where it holds memory.
+    fn lets_pass(self) -> u64 {
+        match self {
+            Self::High => 0,
+            Self::Normal => 32,
+            Self::Low => 64,
+        }
+    }
+}
+
 /// What a queued piece of work knows of the request that it belongs to.
 #[derive(Debug, Default)]
 pub struct RequestContext {
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
     pub caller: Caller,
+    pub priority: Priority,
     /// Requests are numbered as they come. Where work of several waits for one model, that of the oldest is done first: it is the nearest to its end, and
-    /// finishing one request after the other keeps each waiting for less than working on all of them by turns.
+    /// finishing one request after the other keeps each waiting for less than working on all of them by turns. A priority counts as being older or younger.
     order: u64,
     cancelled: AtomicBool,
 }
@@ -52,8 +85,13 @@ static REQUESTS: AtomicU64 = AtomicU64::new(0);
 impl RequestContext {
     /// A context with a deadline, or without one.
     pub fn new(deadline: Option<Instant>, caller: Caller) -> Self {
-        let order = REQUESTS.fetch_add(1, Ordering::Relaxed);
-        Self { deadline, caller, order, cancelled: AtomicBool::new(false) }
+        Self::prioritised(deadline, caller, Priority::default())
+    }
+
+    /// The same with a priority.
+    pub fn prioritised(deadline: Option<Instant>, caller: Caller, priority: Priority) -> Self {
+        let order = REQUESTS.fetch_add(1, Ordering::Relaxed) + priority.lets_pass();
+        Self { deadline, caller, priority, order, cancelled: AtomicBool::new(false) }
     }
 
     /// Says that nobody waits for the answer any more; queued work of this request is dropped.

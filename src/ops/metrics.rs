@@ -1,7 +1,7 @@
 //! What the daemon counts, for Prometheus.
 //!
 //! The stages count with the macros of the crate `metrics` and the names below; without `[metrics]` in the configuration these do nothing. Called by `vouchd`, which installs
-//! the recorder, and by `api::metrics`, which serves [`Exporter::render`]. Labels take values from closed sets alone (RPCs, codes, stages, models, checks, outcomes): nothing here grows with
+//! the recorder, and by `api::metrics`, which serves [`Exporter::render`]. Labels take values from closed sets alone (RPCs, codes, stages, models, checks, outcomes, the first 128 users): nothing here grows with
 //! the number of callers or requests. Sources: Prometheus, "Metric and label naming", "Exposition formats"; histograms are of the classic kind.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
@@ -19,6 +19,14 @@ pub const MODEL_BATCH_ITEMS: &str = "vouch_model_batch_items";
 pub const MODEL_RUN_FAILURES: &str = "vouch_model_run_failures_total";
 pub const AUDIT_BROKEN: &str = "vouch_audit_broken";
 pub const RELOADS: &str = "vouch_reloads_total";
+
+pub const CALLER_REQUESTS: &str = "vouch_caller_requests_total";
+pub const CALLER_REFUSED: &str = "vouch_caller_refused_total";
+pub const CALLER_MALFORMED: &str = "vouch_caller_malformed_total";
+pub const CALLER_BYTES: &str = "vouch_caller_bytes_total";
+pub const CALLER_RUNNING: &str = "vouch_caller_running";
+pub const CALLER_CONNECTIONS: &str = "vouch_caller_connections";
+pub const CALLER_PAUSE_SECONDS: &str = "vouch_caller_pause_seconds";
 
 pub const RUNNING: &str = "vouch_running";
 pub const WAITING: &str = "vouch_waiting";
@@ -89,6 +97,16 @@ fn describe() {
     describe_counter!(MODEL_RUN_FAILURES, "Runs that failed.");
     describe_counter!(RELOADS, "Reloads, by result: done or refused.");
     describe_gauge!(AUDIT_BROKEN, "1 while the audit log cannot be written; absent without an audit log.");
+    describe_counter!(
+        CALLER_REQUESTS,
+        "Calls with media that a user has begun; users beyond the first 128 are `other`."
+    );
+    describe_counter!(CALLER_REFUSED, "Calls and connections of a user that its policy refused, by key of the policy.");
+    describe_counter!(CALLER_MALFORMED, "Calls of a user that could not be read or were not allowed.");
+    describe_counter!(CALLER_BYTES, Unit::Bytes, "Bytes of a user's requests.");
+    describe_gauge!(CALLER_RUNNING, "Calls of a user that have begun and not ended.");
+    describe_gauge!(CALLER_CONNECTIONS, "Connections of a user.");
+    describe_gauge!(CALLER_PAUSE_SECONDS, Unit::Seconds, "How long a user has to pause yet after malformed requests.");
     describe_gauge!(RUNNING, "Requests that have a place.");
     describe_gauge!(WAITING, "Requests that wait for one.");
     describe_counter!(REFUSED, "Requests that got none.");

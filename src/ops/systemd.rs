@@ -2,17 +2,27 @@
 //!
 //! Called by `vouchd` and by what serves and reloads. Does nothing where `NOTIFY_SOCKET` is not set, that is, outside systemd.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+/// The daemon has said that it stops: a reload that ends in the meantime must not say that it is ready.
+static IS_STOPPING: AtomicBool = AtomicBool::new(false);
+
 /// The socket is there and models are warm: `Type=notify` units count as started now, or as reloaded.
 pub fn ready() {
+    if IS_STOPPING.load(Ordering::Relaxed) {
+        return;
+    }
     notify(&[NotifyState::Ready, NotifyState::Status("ready")]);
 }
 
 /// Models and calibrations are read anew; requests go on.
 pub fn reloading() {
+    if IS_STOPPING.load(Ordering::Relaxed) {
+        return;
+    }
     let now = NotifyState::monotonic_usec_now();
     let mut states = vec![NotifyState::Reloading, NotifyState::Status("reloading: requests go on")];
     // `Type=notify-reload` asks for the time; other types do not miss it.
@@ -22,6 +32,7 @@ pub fn reloading() {
 
 /// No new requests are taken; running ones finish.
 pub fn stopping() {
+    IS_STOPPING.store(true, Ordering::Relaxed);
     notify(&[NotifyState::Stopping, NotifyState::Status("draining: running requests finish")]);
 }
 

@@ -3,7 +3,8 @@
 //! Every RPC that runs models passes through here once, a scan with each frame that is looked at. Each caller has a line of its own, and a place
 //! that becomes free goes to the caller who has the fewest, so that nobody who asks for much keeps others from their share. A caller is a process: who starts many of them has the shares of many. One request more than may wait, or one that
 //! could not be begun in time, is refused at once with a time after which it is worth trying again; where all lines are full, who has the longest gives its last
-//! place to who has a shorter one. A daemon that drains admits nobody. Left out: rates and quotas by user.
+//! place to who has a shorter one. A priority weighs what a caller has: see [`weight`]. A daemon that drains admits nobody. Left out: rates and quotas by user, which
+//! are `api::callers`' and hold before a request comes here.
 //!
 //! Source of the sharing: round robin over queues by sender, Nagle, "On packet switches with infinite storage", RFC 970 (1985).
 
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Unavailable};
-use crate::inference::{Caller, RequestContext};
+use crate::inference::{Caller, Priority, RequestContext};
 use crate::ops::metrics as names;
 
 /// The bounds of the door.
@@ -57,6 +58,8 @@ struct State {
 struct Line {
     running: usize,
     waiting: VecDeque<Waiting>,
+    /// That of its newest request.
+    priority: Priority,
     /// When it last got a place, or began: who comes back to ask again stands behind those who never left.
     turn: u64,
 }
@@ -95,6 +98,25 @@ const SPREAD: u64 = 16;
 
 /// Share of the newest request in the mean of how long one holds its place.
 const NEWEST_SHARE: u32 = 8;
+
+/// What one place or one waiting request of a caller counts: of those who always ask, a priority gets four times the places of the next lower one. Who waits and has none goes before who has one, so of several places everybody gets one.
+fn weight(priority: Priority) -> usize {
+    match priority {
+        Priority::High => 1,
+        Priority::Normal => 4,
+        Priority::Low => 16,
+    }
+}
+
+/// Turns by which a caller stands behind who got the last place at the same time: where there is but one place, these make the same shares, since three of a higher priority
+/// then pass one of the next lower. A turn is two.
+fn turns_behind(priority: Priority) -> u64 {
+    match priority {
+        Priority::High => 0,
+        Priority::Normal => 6,
+        Priority::Low => 12,
+    }
+}
 
 impl Admission {
     pub fn new(limits: AdmissionLimits) -> Arc<Self> {
@@ -138,7 +160,7 @@ impl Admission {
             let now = Instant::now();
             context.check(now)?;
             if state.running < self.limits.max_running {
-                state.give_place(context.caller);
+                state.give_place(context.caller, context.priority);
                 metrics::histogram!(names::ADMISSION_WAIT_SECONDS).record(Duration::ZERO);
                 return Ok(self.place(context.caller));
             }
@@ -168,17 +190,17 @@ impl Admission {
         context: &RequestContext,
         now: Instant,
     ) -> Result<InLine<'_>, Error> {
-        let wait = self.expected_wait(state, context.caller);
+        let wait = self.expected_wait(state, context.caller, context.priority);
         let until_deadline = context.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
         if wait > self.limits.max_wait || wait > until_deadline || bytes > self.limits.max_waiting_bytes {
             return Err(self.refusal(state, wait));
         }
-        let Some(leaving) = self.who_makes_room(state, context.caller, bytes) else {
+        let Some(leaving) = self.who_makes_room(state, context, bytes) else {
             return Err(self.refusal(state, wait));
         };
         for caller in leaving {
             let Some(last) = state.take(caller, VecDeque::pop_back) else { continue };
-            let wait = self.expected_wait(state, caller);
+            let wait = self.expected_wait(state, caller, state.priority(caller));
             let refusal = self.refusal(state, wait);
             // Who has gone need not be told.
             let _ = last.answer.send(Err(refusal));
@@ -187,12 +209,13 @@ impl Admission {
         state.waiting_bytes += bytes;
         let (answer, receiver) = oneshot::channel();
         let (number, caller) = (state.requests, context.caller);
-        state.line(caller).waiting.push_back(Waiting { number, bytes, answer });
+        state.line(caller, context.priority).waiting.push_back(Waiting { number, bytes, answer });
         Ok(InLine { admission: self, caller, number, answer: receiver })
     }
 
-    /// The callers who give up their last places in the line, once for each, so that a request of `bytes` of `caller` fits; `None` if nobody has so much that it would be fair.
-    fn who_makes_room(&self, state: &State, caller: Caller, bytes: u64) -> Option<Vec<Caller>> {
+    /// The callers who give up their last places in the line, once for each, so that a request of `bytes` fits; `None` if nobody has so much that it would be fair.
+    fn who_makes_room(&self, state: &State, context: &RequestContext, bytes: u64) -> Option<Vec<Caller>> {
+        let (caller, own_weight) = (context.caller, weight(context.priority));
         let mut leaving: BTreeMap<Caller, usize> = BTreeMap::new();
         let (mut waiting, mut waiting_bytes) = (state.waiting, state.waiting_bytes);
         loop {
@@ -200,14 +223,19 @@ impl Admission {
             let held = |caller: &Caller, line: &Line| -> u64 {
                 line.waiting.iter().take(stays(caller, line)).map(|waiting| waiting.bytes).sum()
             };
+            let weighed = |length: usize, line: &Line| length * weight(line.priority);
+            let bytes_weighed = |held: u64, weight: usize| held.saturating_mul(weight as u64);
             // What is short decides who has most. Who has as much as that gains nothing by sending away another.
             let most = if waiting >= self.limits.max_waiting {
-                let own = state.lines.get(&caller).map_or(0, |line| line.waiting.len()) + 1;
-                let longest = state.lines.iter().map(|(other, line)| (stays(other, line), *other)).max();
+                let own = (state.lines.get(&caller).map_or(0, |line| line.waiting.len()) + 1) * own_weight;
+                let longest = state.lines.iter().map(|(other, line)| (weighed(stays(other, line), line), *other)).max();
                 longest.filter(|(length, _)| *length > own).map(|(_, other)| other)
             } else if waiting_bytes + bytes > self.limits.max_waiting_bytes {
                 let own = state.lines.get(&caller).map_or(0, |line| held(&caller, line)) + bytes;
-                let largest = state.lines.iter().map(|(other, line)| (held(other, line), *other)).max();
+                let own = bytes_weighed(own, own_weight);
+                let all = state.lines.iter();
+                let largest =
+                    all.map(|(other, line)| (bytes_weighed(held(other, line), weight(line.priority)), *other)).max();
                 largest.filter(|(held, _)| *held > own).map(|(_, other)| other)
             } else {
                 return Some(leaving.into_iter().flat_map(|(other, count)| vec![other; count]).collect());
@@ -219,16 +247,15 @@ impl Admission {
         }
     }
 
-    /// Gives places that have become free to the caller who has the fewest; of several, to the one whose turn is longest ago, and then to who asked first.
+    /// Gives places that have become free to the caller who has the fewest, weighed by priority; of several, to the one whose turn is longest ago, and then to who asked first.
     fn give_on(&self, state: &mut State) {
         while state.running < self.limits.max_running {
             let waits = state.lines.iter().filter(|(_, line)| !line.waiting.is_empty());
-            let Some((&caller, _)) = waits.min_by_key(|(_, line)| (line.running, line.turn, line.waiting[0].number))
-            else {
-                return;
-            };
+            let has = |line: &Line| (line.running * weight(line.priority), line.turn, line.waiting[0].number);
+            let Some((&caller, line)) = waits.min_by_key(|(_, line)| has(line)) else { return };
+            let priority = line.priority;
             let Some(next) = state.take(caller, VecDeque::pop_front) else { return };
-            state.give_place(caller);
+            state.give_place(caller, priority);
             if next.answer.send(Ok(())).is_err() {
                 // The caller has gone.
                 state.take_place(caller);
@@ -237,13 +264,16 @@ impl Admission {
     }
 
     /// How long a caller's next request waits at the present pace: until those of its own line have had their turns, between which those of as
-    /// many others get theirs.
-    fn expected_wait(&self, state: &State, caller: Caller) -> Duration {
+    /// many others get theirs, or of more or fewer where their priority differs.
+    fn expected_wait(&self, state: &State, caller: Caller, priority: Priority) -> Duration {
         let own = state.lines.get(&caller).map_or(0, |line| line.waiting.len()) + 1;
         let before: usize = state
             .lines
             .iter()
-            .map(|(other, line)| if *other == caller { own } else { line.waiting.len().min(own) })
+            .map(|(other, line)| match *other == caller {
+                true => own,
+                false => line.waiting.len().min((own * weight(priority)).div_ceil(weight(line.priority))),
+            })
             .sum();
         let before = u32::try_from(before).unwrap_or(u32::MAX);
         let places = u32::try_from(self.limits.max_running.max(1)).unwrap_or(u32::MAX);
@@ -266,19 +296,25 @@ impl Admission {
 }
 
 impl State {
-    fn give_place(&mut self, caller: Caller) {
+    fn give_place(&mut self, caller: Caller, priority: Priority) {
         self.running += 1;
         self.turn += 2;
-        let turn = self.turn;
-        let line = self.line(caller);
+        let turn = self.turn + turns_behind(priority);
+        let line = self.line(caller, priority);
         line.running += 1;
         line.turn = turn;
     }
 
+    fn priority(&self, caller: Caller) -> Priority {
+        self.lines.get(&caller).map_or_else(Priority::default, |line| line.priority)
+    }
+
     /// A line that begins now comes after all who have waited since before the last place was given, and before who got that.
-    fn line(&mut self, caller: Caller) -> &mut Line {
-        let turn = self.turn.saturating_sub(1);
-        self.lines.entry(caller).or_insert_with(|| Line { turn, ..Line::default() })
+    fn line(&mut self, caller: Caller, priority: Priority) -> &mut Line {
+        let turn = self.turn.saturating_sub(1) + turns_behind(priority);
+        let line = self.lines.entry(caller).or_insert_with(|| Line { turn, ..Line::default() });
+        line.priority = priority;
+        line
     }
 
     fn take_place(&mut self, caller: Caller) {
@@ -368,6 +404,70 @@ mod tests {
 
     async fn settle() {
         tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    /// How many places each of two callers gets who always have ten requests in line, of `turns` that are given out.
+    async fn shares(places: usize, priorities: [Priority; 2], turns: u32) -> [u32; 2] {
+        let door = door(places, 100, 10_000);
+        let served = Arc::new(Mutex::new([0; 2]));
+        let tasks = priorities.into_iter().enumerate().flat_map(|(index, priority)| {
+            let (door, served) = (Arc::clone(&door), Arc::clone(&served));
+            (0..10).map(move |_| {
+                let (door, served) = (Arc::clone(&door), Arc::clone(&served));
+                tokio::spawn(async move {
+                    loop {
+                        let context = RequestContext::prioritised(None, Caller(index as u64), priority);
+                        let place = door.enter(10, &context).await.unwrap();
+                        served.lock().unwrap()[index] += 1;
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        drop(place);
+                    }
+                })
+            })
+        });
+        let tasks: Vec<_> = tasks.collect();
+        tokio::time::sleep(Duration::from_millis(u64::from(turns) * 10 / places as u64)).await;
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        let served = *served.lock().unwrap();
+        served
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_higher_priority_gets_about_four_times_the_places_and_nobody_none() {
+        for places in [1, 4, 16] {
+            for (priorities, least, most) in [
+                ([Priority::High, Priority::Normal], 2.5, 5.0),
+                ([Priority::Normal, Priority::Low], 2.5, 5.0),
+                ([Priority::High, Priority::Low], 6.0, 17.0),
+                ([Priority::Normal, Priority::Normal], 0.9, 1.1),
+                ([Priority::Low, Priority::Low], 0.9, 1.1),
+            ] {
+                let [higher, lower] = shares(places, priorities, 800).await;
+                let ratio = f64::from(higher) / f64::from(lower);
+                // Everybody who waits has a place where there are several; and who has ten in line can fill no more than ten of sixteen.
+                let least = f64::min(least, [99.0, 3.0, 1.4][usize::from(places > 1) + usize::from(places > 4)]);
+                assert!((least..=most).contains(&ratio), "{places} places, {priorities:?}: {higher} to {lower}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_line_of_low_priority_makes_room_for_a_high_one() {
+        let door = door(1, 4, 10_000);
+        let _place = door.enter(10, &of(A)).await.unwrap();
+        let enter = |caller: Caller, priority: Priority| {
+            let door = Arc::clone(&door);
+            tokio::spawn(async move { door.enter(10, &RequestContext::prioritised(None, caller, priority)).await })
+        };
+        let low: Vec<_> = (0..2).map(|_| enter(A, Priority::Low)).collect();
+        let normal: Vec<_> = (0..2).map(|_| enter(B, Priority::Normal)).collect();
+        settle().await;
+        // Three of its own for one of low priority, and the last of those stays.
+        let high: Vec<_> = (0..3).map(|_| enter(Caller(3), Priority::High)).collect();
+        settle().await;
+        assert!(high.iter().all(|one| !one.is_finished()));
+        let gone = |of: &[tokio::task::JoinHandle<_>]| of.iter().filter(|one| one.is_finished()).count();
+        assert_eq!((gone(&low), gone(&normal)), (2, 1));
     }
 
     /// Enters from a task of its own, which ends with the answer.

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use image::{ImageFormat, RgbImage};
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixStream;
@@ -104,6 +106,45 @@ pub async fn channel_of(socket: &Path) -> Channel {
     });
     // The address is not used: the connector knows the socket.
     Endpoint::from_static("http://vouch.local").connect_with_connector(connect).await.unwrap()
+}
+
+/// A connection that is there already, and the only one: the first attempt takes it.
+///
+/// # Errors
+/// If the daemon has closed it.
+pub async fn channel_over(stream: std::os::unix::net::UnixStream) -> Result<Channel, tonic::transport::Error> {
+    stream.set_nonblocking(true).unwrap();
+    let mut stream = Some(UnixStream::from_std(stream).unwrap());
+    let connect = move |_| {
+        let stream = stream.take().map(TokioIo::new).ok_or(io::Error::from(io::ErrorKind::NotConnected));
+        async move { stream }
+    };
+    let connect = tower::service_fn(connect);
+    Endpoint::from_static("http://vouchd").connect_with_connector(connect).await
+}
+
+/// Connects as somebody else. The raw system calls change this one thread, whose credentials the kernel then records as the
+/// peer's; the wrappers of the C library would change the whole process.
+pub fn connect_as(
+    socket: &Path,
+    uid: u32,
+    gid: u32,
+    groups: &'static [u32],
+) -> io::Result<std::os::unix::net::UnixStream> {
+    let socket = socket.to_owned();
+    let thread = std::thread::spawn(move || {
+        let check = |result: libc::c_long| {
+            if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        };
+        // SAFETY: plain system calls; the pointer and the count describe `groups`.
+        unsafe {
+            check(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
+            check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+            check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        }
+        std::os::unix::net::UnixStream::connect(socket)
+    });
+    thread.join().unwrap()
 }
 
 impl Drop for Daemon {

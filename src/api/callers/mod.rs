@@ -1,0 +1,316 @@
+//! Who may ask for what, and how much: the policies of the configuration, and an account for each user.
+//!
+//! [`Callers`] is asked by `server` before anything of a request is read, and told when it has ended. The first policy that names a user or one of its groups is the user's; the account
+//! goes by user, whichever process asks. Quotas hold for the calls that take media: health checks, reflection and the status cost too little to be counted. What a quota refuses comes neither
+//! to the door nor into the audit log. The number of accounts is bounded. Left out: who may use the daemon at all ([`Access`](super::listener::Access)), and turns among
+//! those who may (`pipeline::admission`).
+
+mod body;
+mod ledger;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use tonic::Code;
+
+use body::{Measured, Read};
+pub use ledger::Counts;
+use ledger::{End, Ledger, Quotas};
+
+use super::listener::{BindError, PeerIdentity, group_ids, user_ids};
+use crate::config::{CallerPolicy, Rpc};
+use crate::error::{Error, Quota};
+use crate::inference::Priority;
+use crate::ops::metrics as names;
+
+/// Users who have an account at once, at some 300 bytes each. Of those who have nothing at work and no pause to keep, who was not seen for longest is forgotten for a new one.
+const MAX_ACCOUNTS: usize = 1024;
+
+/// Users whom metrics tell apart; further ones are `other`, since a series is never forgotten.
+const MAX_LABELS: usize = 128;
+
+/// The policies, and the accounts of the users.
+#[derive(Debug)]
+pub struct Callers {
+    policies: RwLock<Policies>,
+    accounts: Mutex<Accounts>,
+}
+
+/// In the order of the configuration; the last one applies to everybody.
+type Policies = Vec<Arc<Policy>>;
+
+/// A policy with its names looked up.
+#[derive(Debug, Default)]
+struct Policy {
+    name: String,
+    users: HashSet<u32>,
+    groups: HashSet<u32>,
+    rpcs: BTreeSet<Rpc>,
+    priority: Priority,
+    max_bytes: u64,
+    max_connections: usize,
+    quotas: Quotas,
+}
+
+#[derive(Debug, Default)]
+struct Accounts {
+    of: BTreeMap<u32, Account>,
+    labelled: BTreeSet<u32>,
+}
+
+#[derive(Debug)]
+struct Account {
+    ledger: Ledger,
+    connections: usize,
+    /// That of the newest request or connection.
+    policy: Arc<Policy>,
+    last_seen: Instant,
+}
+
+/// What is known of a user's requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerStatus {
+    pub uid: u32,
+    pub policy: String,
+    pub priority: Priority,
+    pub connections: usize,
+    pub in_flight: usize,
+    pub counts: Counts,
+    pub paused_for: Duration,
+}
+
+impl Callers {
+    /// Looks the names of all policies up.
+    ///
+    /// # Errors
+    /// [`BindError::Unknown`] if this host has no such user or group.
+    pub fn resolve(policies: &[CallerPolicy]) -> Result<Arc<Self>, BindError> {
+        let policies =
+            policies.iter().chain([&CallerPolicy::default()]).map(Policy::resolve).collect::<Result<_, _>>()?;
+        Ok(Arc::new(Self { policies: RwLock::new(policies), accounts: Mutex::default() }))
+    }
+
+    /// From now on the policies of `other` hold, for the next request of each caller. The accounts stay.
+    pub fn replace(&self, other: &Self) {
+        let policies = other.policies.read().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
+    }
+
+    /// Begins a call to `rpc`; `None` stands for all that is no RPC of ours.
+    ///
+    /// # Errors
+    /// [`Error::QuotaSpent`].
+    pub fn begin(self: &Arc<Self>, peer: &PeerIdentity, rpc: Option<Rpc>) -> Result<Permit, Error> {
+        let (policy, begun) = (self.policy(peer), Instant::now());
+        let counted = rpc.is_some_and(Rpc::takes_media);
+        if counted {
+            let begins = self.lock().account(peer.uid, &policy, begun).ledger.begin(&policy.quotas, begun);
+            begins.map_err(|refusal| refusal.into_error(&policy.name, &policy.quotas))?;
+        }
+        let allows = rpc.is_none_or(|rpc| policy.rpcs.contains(&rpc));
+        Ok(Permit { callers: Arc::clone(self), uid: peer.uid, policy, read: Arc::default(), allows, counted, begun })
+    }
+
+    /// Notes a connection; `None` if the user has as many open as may be.
+    pub fn connect(self: &Arc<Self>, peer: &PeerIdentity) -> Option<ConnectionPermit> {
+        let policy = self.policy(peer);
+        let mut accounts = self.lock();
+        let account = accounts.account(peer.uid, &policy, Instant::now());
+        if policy.max_connections > 0 && account.connections >= policy.max_connections {
+            account.ledger.refuse(Quota::Connections);
+            return None;
+        }
+        account.connections += 1;
+        Some(ConnectionPermit { callers: Arc::clone(self), uid: peer.uid })
+    }
+
+    /// The accounts that there are; that of `uid` alone if one is given.
+    pub fn status(&self, uid: Option<u32>) -> Vec<CallerStatus> {
+        let now = Instant::now();
+        let status = |(uid, account): (&u32, &Account)| CallerStatus {
+            uid: *uid,
+            policy: account.policy.name.clone(),
+            priority: account.policy.priority,
+            connections: account.connections,
+            in_flight: account.ledger.in_flight(),
+            counts: account.ledger.counts(),
+            paused_for: account.ledger.paused_for(now),
+        };
+        self.lock().of.iter().filter(|(of, _)| uid.is_none_or(|uid| uid == **of)).map(status).collect()
+    }
+
+    /// Sets the metrics of all users, who are told apart as far as there may be labels.
+    pub fn observe(&self) {
+        let mut of: BTreeMap<String, CallerStatus> = BTreeMap::new();
+        for status in self.status(None) {
+            let label = self.lock().label(status.uid);
+            of.entry(label).and_modify(|sum| sum.add(&status)).or_insert(status);
+        }
+        for (uid, status) in of {
+            let counts = status.counts;
+            gauge!(names::CALLER_RUNNING, "uid" => uid.clone()).set(status.in_flight as f64);
+            gauge!(names::CALLER_CONNECTIONS, "uid" => uid.clone()).set(status.connections as f64);
+            gauge!(names::CALLER_PAUSE_SECONDS, "uid" => uid.clone()).set(status.paused_for.as_secs_f64());
+            counter!(names::CALLER_REQUESTS, "uid" => uid.clone()).absolute(counts.begun);
+            counter!(names::CALLER_MALFORMED, "uid" => uid.clone()).absolute(counts.malformed);
+            counter!(names::CALLER_BYTES, "uid" => uid.clone()).absolute(counts.bytes);
+            for quota in Quota::ALL {
+                let refused = counts.refused[quota as usize];
+                counter!(names::CALLER_REFUSED, "uid" => uid.clone(), "quota" => quota.name()).absolute(refused);
+            }
+        }
+    }
+
+    fn policy(&self, peer: &PeerIdentity) -> Arc<Policy> {
+        let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        // The last one is for everybody.
+        let found = policies.iter().find(|policy| policy.is_for(peer)).or(policies.last());
+        found.cloned().unwrap_or_else(|| Arc::new(Policy::default()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Accounts> {
+        // Numbers alone are kept under it, and each change leaves them whole.
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CallerStatus {
+    fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.in_flight += other.in_flight;
+        self.paused_for = self.paused_for.max(other.paused_for);
+        self.counts.add(&other.counts);
+    }
+}
+
+impl Policy {
+    fn resolve(policy: &CallerPolicy) -> Result<Arc<Self>, BindError> {
+        Ok(Arc::new(Self {
+            name: policy.name.clone(),
+            users: user_ids(&policy.users, "callers.users")?,
+            groups: group_ids(&policy.groups, "callers.groups")?,
+            rpcs: policy.rpcs.iter().copied().collect(),
+            priority: policy.priority,
+            max_bytes: policy.max_bytes,
+            max_connections: policy.max_connections,
+            quotas: Quotas {
+                max_concurrent: policy.max_concurrent,
+                requests_per_minute: policy.requests_per_minute,
+                burst: policy.burst,
+                malformed_burst: policy.malformed_burst,
+            },
+        }))
+    }
+
+    fn is_for(&self, peer: &PeerIdentity) -> bool {
+        let names_nobody = self.users.is_empty() && self.groups.is_empty();
+        names_nobody
+            || self.users.contains(&peer.uid)
+            || self.groups.contains(&peer.gid)
+            || peer.groups.iter().any(|group| self.groups.contains(group))
+    }
+}
+
+impl Accounts {
+    fn account(&mut self, uid: u32, policy: &Arc<Policy>, now: Instant) -> &mut Account {
+        if !self.of.contains_key(&uid) && self.of.len() >= MAX_ACCOUNTS {
+            let idle = self.of.iter().filter(|(_, account)| account.is_idle(now));
+            if let Some(uid) = idle.min_by_key(|(_, account)| account.last_seen).map(|(uid, _)| *uid) {
+                self.of.remove(&uid);
+            }
+        }
+        let new = || Account { ledger: Ledger::default(), connections: 0, policy: Arc::clone(policy), last_seen: now };
+        let account = self.of.entry(uid).or_insert_with(new);
+        account.last_seen = now;
+        if !Arc::ptr_eq(&account.policy, policy) {
+            account.policy = Arc::clone(policy);
+        }
+        account
+    }
+
+    fn label(&mut self, uid: u32) -> String {
+        if self.labelled.len() < MAX_LABELS {
+            self.labelled.insert(uid);
+        }
+        if self.labelled.contains(&uid) { uid.to_string() } else { "other".to_owned() }
+    }
+}
+
+impl Account {
+    fn is_idle(&self, now: Instant) -> bool {
+        self.connections == 0 && self.ledger.in_flight() == 0 && self.ledger.paused_for(now).is_zero()
+    }
+}
+
+/// A connection that counts; dropping it ends it.
+#[derive(Debug)]
+pub struct ConnectionPermit {
+    callers: Arc<Callers>,
+    uid: u32,
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        if let Some(account) = self.callers.lock().of.get_mut(&self.uid) {
+            account.connections -= 1;
+        }
+    }
+}
+
+/// A call that has begun. It ends with [`end`](Self::end).
+#[derive(Debug)]
+pub struct Permit {
+    callers: Arc<Callers>,
+    uid: u32,
+    policy: Arc<Policy>,
+    read: Arc<Read>,
+    allows: bool,
+    counted: bool,
+    begun: Instant,
+}
+
+/// What a handler and the access check need to know of a [`Permit`]; it is in the extensions of the request.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// The user's policy names the RPC.
+    pub allows: bool,
+    pub priority: Priority,
+}
+
+impl Permit {
+    pub fn terms(&self) -> Terms {
+        Terms { allows: self.allows, priority: self.policy.priority }
+    }
+
+    /// The request's body, counted and bounded.
+    pub fn measure(&self, body: tonic::body::Body) -> tonic::body::Body {
+        if !self.counted {
+            return body;
+        }
+        tonic::body::Body::new(Measured { body, read: Arc::clone(&self.read), policy: Arc::clone(&self.policy) })
+    }
+
+    /// Ends the call, which was answered with `code`.
+    pub fn end(self, code: Code) {
+        if !self.counted {
+            return;
+        }
+        let end = match code {
+            Code::Ok => End::Good,
+            Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented | Code::OutOfRange => End::Malformed,
+            _ => End::Other,
+        };
+        let now = Instant::now();
+        let mut accounts = self.callers.lock();
+        // Who has something at work is not forgotten.
+        let Some(account) = accounts.of.get_mut(&self.uid) else { return };
+        account.ledger.end(&self.policy.quotas, end, now.saturating_duration_since(self.begun), now);
+        account.ledger.read(self.read.bytes.load(Ordering::Relaxed));
+        if self.read.is_too_long.load(Ordering::Relaxed) {
+            account.ledger.refuse(Quota::Bytes);
+        }
+    }
+}
