@@ -34,6 +34,7 @@ use tonic::transport::server::Connected;
 use crate::config::{Principal, SocketConfig};
 use crate::error::exit;
 use crate::inference::Caller;
+use crate::ops::metrics as names;
 
 /// Why the daemon cannot listen. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -331,7 +332,7 @@ async fn accept(
             tracing::warn!(uid = peer.uid, pid = peer.pid, "a connection was closed: there are too many");
             continue;
         };
-        if accepted.send(Ok(Connection { stream, peer, _place: place })).await.is_err() {
+        if accepted.send(Ok(Connection { stream, peer, _place: place, _open: Open::new() })).await.is_err() {
             return;
         }
     }
@@ -343,6 +344,24 @@ pub struct Connection {
     stream: tokio::net::UnixStream,
     peer: PeerIdentity,
     _place: OwnedSemaphorePermit,
+    _open: Open,
+}
+
+/// Counts an open connection as long as it is there.
+#[derive(Debug)]
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        metrics::gauge!(names::CONNECTIONS).increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!(names::CONNECTIONS).decrement(1.0);
+    }
 }
 
 /// Who is at the other end: as the kernel recorded it when the caller connected, so it cannot be forged. Handlers find it in the

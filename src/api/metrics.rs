@@ -122,6 +122,7 @@ fn state(engine: &Engine) {
     gauge!(names::DRAINING).set(f64::from(u8::from(door.draining)));
     gauge!(names::UPTIME_SECONDS).set(engine.started.elapsed().as_secs_f64());
     counter!(names::REFUSED).absolute(door.refused);
+    gauge!(names::LIVE_SESSIONS).set(engine.live_sessions() as f64);
     let (registry, version) = (&engine.registry, env!("CARGO_PKG_VERSION"));
     let info = gauge!(names::BUILD_INFO, "version" => version, "runtime" => registry.runtime_version().to_owned(),
         "provider" => registry.provider().as_str());
@@ -143,17 +144,19 @@ fn state(engine: &Engine) {
     gauge!(names::CHECK_CALIBRATED, "check" => live::CHECK).set(f64::from(u8::from(decides)));
     if let Ok(usage) = process::usage() {
         gauge!(names::RESIDENT_BYTES).set(usage.resident_bytes as f64);
-        counter!(names::CPU_SECONDS).absolute(usage.cpu_seconds);
+        counter!(names::CPU_SECONDS).absolute(usage.cpu.as_secs());
         gauge!(names::OPEN_FDS).set(usage.open_files as f64);
         gauge!(names::THREADS).set(usage.threads as f64);
     }
 }
 
+/// RPCs that work on no media.
+pub const BESIDE: [&str; 5] = ["GetStatus", "Reload", "Check", "Watch", "ServerReflectionInfo"];
+
 /// The last part of the path, if it is one of our RPCs or a health check; `other` for all else, since callers can send any path.
 fn rpc(path: &str) -> &'static str {
-    const FURTHER: [&str; 5] = ["GetStatus", "Reload", "Check", "Watch", "ServerReflectionInfo"];
     let name = path.rsplit('/').next().unwrap_or_default();
-    METHODS.into_iter().chain(FURTHER).find(|known| *known == name).unwrap_or("other")
+    METHODS.into_iter().chain(BESIDE).find(|known| *known == name).unwrap_or("other")
 }
 
 /// Counts the calls that pass through a service.

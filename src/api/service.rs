@@ -17,6 +17,7 @@ use super::scan_mrz::{ScanStream, scan_mrz};
 use super::verify::{EventStream, verify};
 use super::verify_live::{LiveStream, max_duration, verify_live};
 use super::{check_passive_liveness, detect_faces, estimate_age, get_status, match_faces, read_document};
+use crate::ops::counts::Counts;
 use crate::pipeline::EngineSlot;
 
 /// Name of the service in health checks.
@@ -25,18 +26,20 @@ pub const SERVICE_NAME: &str = "vouch.v1.Verification";
 /// The service of `proto/vouch/v1/vouch.proto`.
 pub struct VerificationService {
     engine: Arc<EngineSlot>,
+    counts: Counts,
     max_duration: Duration,
 }
 
 impl VerificationService {
-    /// The service for a tonic server. `max_message_bytes` bounds a request; a call without a nearer deadline ends after
+    /// The service for a tonic server. `counts` are told by the status; `max_message_bytes` bounds a request; a call without a nearer deadline ends after
     /// `max_duration`.
     pub fn server(
         engine: Arc<EngineSlot>,
+        counts: Counts,
         max_message_bytes: usize,
         max_duration: Duration,
     ) -> VerificationServer<Self> {
-        VerificationServer::new(Self { engine, max_duration }).max_decoding_message_size(max_message_bytes)
+        VerificationServer::new(Self { engine, counts, max_duration }).max_decoding_message_size(max_message_bytes)
     }
 
     /// The call of a request, the request itself, which is noted in its audit record, and that record.
@@ -114,7 +117,8 @@ impl Verification for VerificationService {
         audit.stream(verify_live(call, request.into_inner())).await.map(Response::new)
     }
 
-    async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
-        Ok(Response::new(get_status::get_status(&self.engine.current())))
+    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        let counts = request.into_inner().with_activity.then_some(&self.counts);
+        Ok(Response::new(get_status::get_status(&self.engine.current(), counts)))
     }
 }

@@ -22,7 +22,7 @@ use vouch::audit::{AuditLog, OpenError};
 use vouch::cli::vouchd::Args;
 use vouch::config::{self, ConfigError, Flags};
 use vouch::error::exit;
-use vouch::ops::metrics::Exporter;
+use vouch::ops::metrics::{Exporter, install};
 use vouch::ops::{logging, process, systemd};
 use vouch::pipeline::{Engine, EngineSlot, LoadError};
 
@@ -66,7 +66,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     let loopback = config.metrics.listen.map(metrics::Place::Loopback);
     let of_metrics: Vec<_> = socket.map(metrics::Place::Socket).into_iter().chain(loopback).collect();
     // Before anything is counted.
-    let exporter = (!of_metrics.is_empty()).then(Exporter::install).transpose().context("metrics cannot be counted")?;
+    let (counts, exporter) = install(!of_metrics.is_empty()).context("nothing can be counted")?;
     let cores = process::available_cores();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cores, "starting");
 
@@ -79,6 +79,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     let max_duration = Duration::from_secs(config.limits.max_request_seconds);
     services.add_service(VerificationService::server(
         Arc::clone(&engine),
+        counts,
         config.limits.max_message_bytes,
         max_duration,
     ));
