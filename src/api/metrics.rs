@@ -28,6 +28,7 @@ use super::listener::{BindError, Reservation, SocketFile};
 use super::request::parse_timeout;
 use crate::checks;
 use crate::live;
+use crate::ops::traces::Trace;
 use crate::ops::{metrics as names, process};
 use crate::pipeline::{Engine, EngineSlot};
 
@@ -159,10 +160,16 @@ fn rpc(path: &str) -> &'static str {
     METHODS.into_iter().chain(BESIDE).find(|known| *known == name).unwrap_or("other")
 }
 
-/// Counts the calls that pass through a service.
-pub fn observe<B>(request: &Request<B>) -> Observer {
+/// Counts the calls that pass through a service, and begins the trace of each that works on media: handlers find it in the extensions.
+pub fn observe<B>(request: &mut Request<B>) -> Observer {
+    let rpc = rpc(request.uri().path());
+    let is_work = METHODS.contains(&rpc);
+    let trace = if is_work { Trace::begin(rpc, request.headers()) } else { Trace::default() };
+    if trace.is_on() {
+        request.extensions_mut().insert(trace.clone());
+    }
     let wanted = request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-    Observer { rpc: rpc(request.uri().path()), started: Instant::now(), wanted, code: None }
+    Observer { rpc, started: Instant::now(), wanted, code: None, trace }
 }
 
 /// One call. Where it ends without having told its code, the caller has left.
@@ -172,6 +179,7 @@ pub struct Observer {
     /// The caller's own limit.
     wanted: Option<Duration>,
     code: Option<Code>,
+    trace: Trace,
 }
 
 impl Observer {
@@ -193,7 +201,9 @@ impl Drop for Observer {
         let took = self.started.elapsed();
         let is_late = self.wanted.is_some_and(|wanted| took + TIMER_GRACE >= wanted);
         let unheard = if is_late { Code::DeadlineExceeded } else { Code::Cancelled };
-        let code = super::status::code_name(self.code.unwrap_or(unheard));
+        let ended = self.code.unwrap_or(unheard);
+        let code = super::status::code_name(ended);
+        self.trace.answered(ended, code);
         counter!(names::REQUESTS, "rpc" => self.rpc, "code" => code).increment(1);
         histogram!(names::REQUEST_SECONDS, "rpc" => self.rpc).record(took);
     }

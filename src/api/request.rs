@@ -10,6 +10,7 @@ use crate::api::listener::PeerIdentity;
 use crate::document::mrz::Date;
 use crate::error::Error;
 use crate::inference::{Caller, RequestContext};
+use crate::ops::traces::Trace;
 use crate::pipeline::Engine;
 use crate::pipeline::admission::Place;
 use crate::pipeline::source::Media;
@@ -34,7 +35,9 @@ impl Call {
         let caller = request.extensions().get::<PeerIdentity>().map_or_else(Caller::default, PeerIdentity::caller);
         let audit = request.extensions().get::<Entry>().cloned().unwrap_or_default();
         audit.take(Some(deadline));
-        Self { engine, context: Arc::new(RequestContext::new(Some(deadline), caller)), received, audit }
+        let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default();
+        let context = Arc::new(RequestContext::new(Some(deadline), caller).traced(trace));
+        Self { engine, context, received, audit }
     }
 
     /// The day of the check, in UTC. This is the one place where a request learns of it.
@@ -48,6 +51,7 @@ impl Call {
     /// # Errors
     /// Those of [`Admission::enter`](crate::pipeline::admission::Admission::enter).
     pub async fn enter(&self, bytes: u64) -> Result<Place, Error> {
+        let _waiting = self.context.trace.admission();
         self.engine.admission.enter(bytes, &self.context).await
     }
 

@@ -159,8 +159,8 @@ where
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: http::Request<A>) -> Self::Future {
-        let observer = observe(&request);
+    fn call(&mut self, mut request: http::Request<A>) -> Self::Future {
+        let observer = observe(&mut request);
         let answer = self.0.call(request);
         Box::pin(async move { answer.await.map(|response| observer.watch(response)) })
     }

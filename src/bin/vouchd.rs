@@ -23,7 +23,7 @@ use vouch::cli::vouchd::Args;
 use vouch::config::{self, ConfigError, Flags};
 use vouch::error::exit;
 use vouch::ops::metrics::{Exporter, install};
-use vouch::ops::{logging, process, systemd};
+use vouch::ops::{logging, process, systemd, traces};
 use vouch::pipeline::{Engine, EngineSlot, LoadError};
 
 fn main() -> ExitCode {
@@ -49,6 +49,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     let file = args.config.clone();
     let read = move || config::load(file.as_deref(), environment.clone(), &flags);
     let read_config = read()?;
+    read_config.check_features()?;
     if args.check_config {
         Access::resolve(&read_config.config.socket)?;
         // A reader that has gone away is no fault of the configuration.
@@ -56,7 +57,8 @@ fn start(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let config = read_config.config;
-    logging::init(&config.log).context("logging cannot be set up")?;
+    let (traces, flush_traces) = traces::start(&config.traces).context("traces cannot be sent")?;
+    logging::init(&config.log, traces).context("logging cannot be set up")?;
     if !args.allow_core_dumps {
         process::disable_core_dumps().context("core dumps cannot be disabled")?;
     }
@@ -124,6 +126,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     if let Some(audit) = audit {
         audit.stop();
     }
+    flush_traces();
     result?;
     anyhow::ensure!(!is_lost, "a model has lost its device and could not be made anew for {DEVICE_PATIENCE:?}");
     Ok(())

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use crate::error::Error;
 use crate::models::manifest::InputSpec;
+use crate::ops::traces::Trace;
 
 /// A dense `f32` array in row-major order.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +41,8 @@ pub struct RequestContext {
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
     pub caller: Caller,
+    /// Where the spans of its work belong.
+    pub trace: Trace,
     /// Requests are numbered as they come. Where work of several waits for one model, that of the oldest is done first: it is the nearest to its end, and
     /// finishing one request after the other keeps each waiting for less than working on all of them by turns.
     order: u64,
@@ -53,7 +56,12 @@ impl RequestContext {
     /// A context with a deadline, or without one.
     pub fn new(deadline: Option<Instant>, caller: Caller) -> Self {
         let order = REQUESTS.fetch_add(1, Ordering::Relaxed);
-        Self { deadline, caller, order, cancelled: AtomicBool::new(false) }
+        Self { deadline, caller, trace: Trace::default(), order, cancelled: AtomicBool::new(false) }
+    }
+
+    /// The same context, whose work is a part of a trace.
+    pub fn traced(self, trace: Trace) -> Self {
+        Self { trace, ..self }
     }
 
     /// Says that nobody waits for the answer any more; queued work of this request is dropped.

@@ -22,6 +22,7 @@ pub const MODEL_BATCH_ITEMS: &str = "vouch_model_batch_items";
 pub const MODEL_RUN_FAILURES: &str = "vouch_model_run_failures_total";
 pub const AUDIT_BROKEN: &str = "vouch_audit_broken";
 pub const RELOADS: &str = "vouch_reloads_total";
+pub const TRACE_SPANS: &str = "vouch_trace_spans_total";
 
 pub const RUNNING: &str = "vouch_running";
 pub const WAITING: &str = "vouch_waiting";
@@ -120,6 +121,7 @@ fn describe() {
     describe_histogram!(MODEL_BATCH_ITEMS, "Inputs in a run.");
     describe_counter!(MODEL_RUN_FAILURES, "Runs that failed.");
     describe_counter!(RELOADS, "Reloads, by result: done or refused.");
+    describe_counter!(TRACE_SPANS, "Spans of traces, by result: sent, failed or dropped.");
     describe_gauge!(AUDIT_BROKEN, "1 while the audit log cannot be written; absent without an audit log.");
     describe_gauge!(RUNNING, "Requests that have a place.");
     describe_gauge!(WAITING, "Requests that wait for one.");

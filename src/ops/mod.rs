@@ -5,5 +5,8 @@
 pub mod counts;
 pub mod logging;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 pub mod process;
 pub mod systemd;
+pub mod traces;
