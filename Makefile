@@ -26,6 +26,8 @@ demo: build pack sample-photos ## Verify sample photographs with a daemon of its
 
 test: build-tools test-tools pack sample-photos python-packages nextest ## Run all tests, those with real models and the Python client included
 	$(CARGO) test --locked --doc
+	# What is built with a feature alone.
+	$(CARGO) nextest run --locked --features otlp --lib --test traces -E 'test(traces) + test(otlp) + binary(traces)'
 	# As root, those that connect as other users or mount a file system as well. What the host does not allow is said and counted as skipped.
 	@wanted='all()'; \
 	if [ "$$(id -u)" = 0 ] && ! unshare --mount true 2>/dev/null; then \
@@ -37,6 +39,7 @@ test: build-tools test-tools pack sample-photos python-packages nextest ## Run a
 lint: build-tools ## Check format and lints
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --features otlp --lib --bins --test traces -- -D warnings
 
 bench: build pack sample-photos ## Run the benchmarks
 	$(CARGO) bench --locked

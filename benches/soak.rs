@@ -118,7 +118,7 @@ impl Material {
                 read_to_end(events.into_inner()).await
             }
             270..720 => client.detect_faces(DetectFacesRequest { image: small() }).await.is_ok(),
-            720..870 => client.get_status(GetStatusRequest {}).await.is_ok(),
+            720..870 => client.get_status(GetStatusRequest::default()).await.is_ok(),
             _ => {
                 let image = self.bad[number / 1000 % self.bad.len()].clone();
                 client.detect_faces(DetectFacesRequest { image }).await.is_ok()
@@ -178,7 +178,7 @@ fn main() {
             }
             next.store(goal, Ordering::Relaxed);
             let resident = async || {
-                let status = client.clone().get_status(GetStatusRequest {}).await.unwrap().into_inner();
+                let status = client.clone().get_status(GetStatusRequest::default()).await.unwrap().into_inner();
                 status.resident_bytes as f64 / 1e6
             };
             let busy = resident().await;

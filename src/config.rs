@@ -13,12 +13,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use figment::error::Kind;
-use figment::value::{Dict, Map, Value};
+use figment::value::{Dict, Map, Num, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 
 use crate::inference::Priority;
 use crate::inference::provider::{Device, GpuProvider, Precision};
+use crate::ops::traces::Collector;
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub live: LiveConfig,
     pub metrics: MetricsConfig,
+    pub traces: TracesConfig,
     pub audit: AuditConfig,
     pub log: LogConfig,
 }
@@ -242,7 +244,7 @@ pub struct LiveConfig {
     pub max_bytes: u64,
 }
 
-/// Where metrics are read; nothing is counted while both are left out.
+/// Where metrics are read; nothing is served while both are left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MetricsConfig {
@@ -258,6 +260,18 @@ impl MetricsConfig {
         let path = self.socket.clone()?;
         Some(SocketConfig { path, allowed_users: Vec::new(), allowed_groups: Vec::new(), ..main.clone() })
     }
+}
+
+/// Where spans of requests are sent (docs/observability.md).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TracesConfig {
+    /// A collector of OTLP over gRPC: `unix:` and the path of its socket, or `http://` with host and port. Refused by a daemon that was built without the feature `otlp`. Default: none.
+    pub endpoint: Option<String>,
+    /// Share of the requests whose spans are sent, 0..=1, default 0.1. For a request with a `traceparent`, its caller has decided.
+    pub sample_ratio: f64,
+    /// Whether the collector may be on another host, default false.
+    pub allow_network: bool,
 }
 
 /// What is recorded of each verification (docs/audit.md).
@@ -386,6 +400,7 @@ impl Default for Config {
             },
             live: LiveConfig { max_sessions: 256, max_seconds: 120, max_frames: 7200, max_bytes: 1 << 30 },
             metrics: MetricsConfig::default(),
+            traces: TracesConfig { endpoint: None, sample_ratio: 0.1, allow_network: false },
             audit: AuditConfig {
                 dir: None,
                 scores: false,
@@ -528,6 +543,21 @@ pub fn load(
     }
 }
 
+impl Loaded {
+    /// Refuses what this build cannot do. Apart from [`load`], so that a sample of all settings is one for every build.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] for a collector of traces without the feature `otlp`.
+    pub fn check_features(&self) -> Result<(), ConfigError> {
+        const KEY: &str = "traces.endpoint";
+        if cfg!(feature = "otlp") || self.config.traces.endpoint.is_none() {
+            return Ok(());
+        }
+        let origin = self.origins.get(KEY).map(|origin| format!(" (from {origin})")).unwrap_or_default();
+        Err(ConfigError::Invalid(vec![format!("{KEY}{origin}: this vouchd was built without the feature otlp")]))
+    }
+}
+
 impl fmt::Display for Loaded {
     /// The effective settings as TOML, each value that is not a default followed by its origin. The hash of them all stands above.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -644,6 +674,22 @@ fn validate(config: &Config) -> Vec<Problem> {
     if let Some(address) = metrics.listen.filter(|address| !address.ip().is_loopback()) {
         problem("metrics.listen", format!("\"{address}\""), "a loopback address");
     }
+    let traces = &config.traces;
+    if let Some(endpoint) = &traces.endpoint {
+        let wrong = match endpoint.parse::<Collector>() {
+            Err(allowed) => Some(allowed),
+            Ok(collector) if !collector.is_local() && !traces.allow_network => {
+                Some("a socket or an address of this host, unless traces.allow_network is true")
+            }
+            Ok(_) => None,
+        };
+        if let Some(allowed) = wrong {
+            problem("traces.endpoint", format!("{endpoint:?}"), allowed);
+        }
+    }
+    if !(0.0..=1.0).contains(&traces.sample_ratio) {
+        problem("traces.sample_ratio", traces.sample_ratio.to_string(), "in 0..=1");
+    }
     if socket.mode_bits().is_none() {
         problem("socket.mode", format!("{:?}", socket.mode), "an octal number in a string, \"0000\" to \"0777\"");
     }
@@ -717,6 +763,9 @@ fn environment_layers(
                 Value::from(items.map(Value::from).collect::<Vec<_>>())
             }
             // What is no number, or neither true nor false, stays text, and the type check names it.
+            Some(Value::Num(_, Num::F32(_) | Num::F64(_))) => {
+                text.parse::<f64>().map_or_else(|_| Value::from(text), Value::from)
+            }
             Some(Value::Num(..)) => text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from),
             Some(Value::Bool(..)) => text.parse::<bool>().map_or_else(|_| Value::from(text), Value::from),
             Some(Value::Dict(..) | Value::Char(..)) | None => {

@@ -202,7 +202,7 @@ async fn every_call_leaves_one_record_whatever_its_end() {
     let Some(verify_event::Event::Accepted(accepted)) = &events[0].event else { panic!("{:?}", events[0]) };
     let mut expected = vec![("Verify", "OK", "OK")];
 
-    client.get_status(GetStatusRequest {}).await.unwrap();
+    client.get_status(GetStatusRequest::default()).await.unwrap();
     detect(&mut client, selfie.clone()).await.unwrap();
     expected.push(("DetectFaces", "OK", "OK"));
     let code = junk(&mut client).await.get_error_details().error_info().unwrap().reason.clone();
@@ -517,7 +517,7 @@ async fn on_a_full_disk_requests_are_refused_until_there_is_room() {
             assert!(details.retry_info().unwrap().retry_delay.is_some());
             refused = verify(&mut client, VerifyRequest::default()).await.unwrap_err();
         }
-        client.get_status(GetStatusRequest {}).await.unwrap();
+        client.get_status(GetStatusRequest::default()).await.unwrap();
         fs::remove_file(disk.filler()).unwrap();
         let until = Instant::now() + Duration::from_secs(10);
         while junk(&mut client).await.code() != Code::InvalidArgument {

@@ -49,7 +49,7 @@ fn retry_after(status: &Status) -> Duration {
 }
 
 async fn accounts(client: &mut Client) -> Vec<CallerStatus> {
-    client.get_status(GetStatusRequest {}).await.unwrap().into_inner().callers
+    client.get_status(GetStatusRequest::default()).await.unwrap().into_inner().callers
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -260,7 +260,30 @@ fn the_sample_with_its_settings_uncommented_is_the_defaults() {
     assert!(config.models.pack_dir.is_some() && config.models.overrides.is_some() && config.models.cache_dir.is_some());
 }
 
+#[test]
+fn a_collector_of_traces_is_one_of_this_host_unless_another_is_allowed() {
+    let endpoint = |value| ("VOUCH_TRACES__ENDPOINT", value);
+    for value in ["unix:/run/otelcol/otlp.sock", "http://127.0.0.1:4317"] {
+        load(None, environment(&[endpoint(value), ("VOUCH_TRACES__SAMPLE_RATIO", "1")]), &Flags::default()).unwrap();
+    }
+    let far = endpoint("http://10.0.0.7:4317");
+    let found = problems(None, &[far, ("VOUCH_TRACES__SAMPLE_RATIO", "1.5")], &Flags::default());
+    assert!(found[0].starts_with("traces.endpoint = \"http://10.0.0.7:4317\""), "{found:?}");
+    assert!(found[1].starts_with("traces.sample_ratio = 1.5"), "{found:?}");
+    load(None, environment(&[far, ("VOUCH_TRACES__ALLOW_NETWORK", "true")]), &Flags::default()).unwrap();
+    assert_eq!(problems(None, &[endpoint("https://127.0.0.1:4317")], &Flags::default()).len(), 1);
+}
+
 // ---------------------------------------------------------------- the real binary
+
+#[test]
+#[cfg(not(feature = "otlp"))]
+fn vouchd_without_the_feature_refuses_a_collector_with_78() {
+    let refused = vouchd(&["--check-config"], &[("VOUCH_TRACES__ENDPOINT", "unix:/run/otelcol/otlp.sock")]);
+    assert_eq!(refused.status.code(), Some(78));
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("traces.endpoint (from environment variable") && words.contains("without the feature otlp"));
+}
 
 fn vouchd(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vouchd"));

@@ -317,7 +317,7 @@ async fn batches_do_not_change_a_bit() {
     // Which requests meet in a queue is up to the scheduler, so the crowd comes again until every model has seen a batch.
     for _ in 0..10 {
         same_scores_alone_and_in_a_crowd(&daemon).await;
-        let status = daemon.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+        let status = daemon.client().await.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
         // Those of documents have nothing to do here.
         let used: Vec<_> = status.models.iter().filter(|model| model.runs_total > 0).collect();
         assert_eq!(used.len(), 7);
@@ -396,7 +396,7 @@ async fn deadlines_and_vanished_callers_free_their_places() {
     // tonic's own client calls the end of its local timer CANCELLED; whichever side notices first is right.
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
     async fn model_runs(client: &mut Client) -> u64 {
-        let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+        let status = client.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
         status.models.iter().map(|model| model.runs_total).sum()
     }
     let runs_before = model_runs(&mut client).await;
@@ -406,7 +406,7 @@ async fn deadlines_and_vanished_callers_free_their_places() {
     }
     let until = Instant::now() + Duration::from_secs(20);
     loop {
-        let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+        let status = client.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
         if (status.running, status.waiting) == (0, 0) {
             break;
         }
@@ -538,7 +538,7 @@ fn a_required_gpu_that_is_not_there_stops_the_start() {
 #[tokio::test]
 async fn the_status_tells_what_is_loaded() {
     let daemon = Daemon::start();
-    let status = daemon.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+    let status = daemon.client().await.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
     assert_eq!((status.device_requested.as_str(), status.device_in_use.as_str()), ("cpu", "CPUExecutionProvider"));
     assert_eq!(status.models.len(), 11);
     assert!(status.checks.iter().all(|check| check.calibrated != check.decides_by_rule), "{:?}", status.checks);

@@ -506,7 +506,7 @@ async fn ten_thousand_frames_at_once_end_at_the_bound_and_leave_the_daemon_as_it
     let mut client = daemon.client().await;
     // The daemon answers before the further sessions of its models are made.
     let before = loop {
-        let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+        let status = client.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
         if status.models.iter().all(|model| model.sessions == model.sessions_planned) {
             break status.resident_bytes;
         }
@@ -525,7 +525,7 @@ async fn ten_thousand_frames_at_once_end_at_the_bound_and_leave_the_daemon_as_it
     assert_eq!((told.reasons()[0], told.decision().outcome()), ("TOO_MANY_FRAMES", Outcome::Inconclusive));
     assert_eq!(told.decision().frames_received, 2001);
     assert!(told.decision().frames_processed < 300, "{}", told.decision().frames_processed);
-    let after = client.get_status(GetStatusRequest {}).await.unwrap().into_inner().resident_bytes;
+    let after = client.get_status(GetStatusRequest::default()).await.unwrap().into_inner().resident_bytes;
     // Four connection windows' worth of messages and the working memory of models that had not yet run.
     assert!(after < before + (160 << 20), "{before} {after}");
 }
@@ -598,7 +598,7 @@ async fn a_policy_that_cannot_be_held_is_refused_with_its_field() {
 /// Waits until the daemon works for nobody.
 async fn is_idle(client: &mut Client) {
     for _ in 0..200 {
-        let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+        let status = client.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
         if (status.running, status.waiting) == (0, 0) {
             return;
         }
@@ -611,8 +611,9 @@ async fn is_idle(client: &mut Client) {
 async fn two_hundred_idle_sessions_cost_little_and_callers_that_vanish_free_them_at_once() {
     let daemon = Daemon::start_with(&[("VOUCH_LIVE__MAX_SESSIONS", "200")]);
     let mut client = daemon.client().await;
-    let resident =
-        async |client: &mut Client| client.get_status(GetStatusRequest {}).await.unwrap().into_inner().resident_bytes;
+    let resident = async |client: &mut Client| {
+        client.get_status(GetStatusRequest::default()).await.unwrap().into_inner().resident_bytes
+    };
     let frame = recording().frames[0].clone();
     let open = async |client: &mut Client| {
         let mut live = Live::open(client, LivePolicy::default()).await.unwrap();

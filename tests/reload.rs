@@ -60,7 +60,7 @@ fn reload(socket: &Path) -> Output {
 }
 
 async fn status(client: &mut Client) -> GetStatusResponse {
-    client.get_status(GetStatusRequest {}).await.unwrap().into_inner()
+    client.get_status(GetStatusRequest::default()).await.unwrap().into_inner()
 }
 
 fn calibration_of(status: &GetStatusResponse, check: &str) -> String {

@@ -142,7 +142,7 @@ async fn a_caller_that_goes_away_leaves_nothing_behind() {
     }
     let mut client = daemon.client().await;
     for _ in 0..100 {
-        let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+        let status = client.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
         if (status.running, status.waiting) == (0, 0) {
             return;
         }

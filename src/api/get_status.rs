@@ -1,4 +1,4 @@
-//! `GetStatus`: version, models, calibrations and load. Needs no place, so that it answers under overload too.
+//! `GetStatus`: version, models, calibrations and load, and where it is asked for what has been counted. Needs no place, so that it answers under overload too.
 
 use super::callers::{CallerStatus, Callers};
 use super::convert::{self, milliseconds};
@@ -8,11 +8,17 @@ use crate::checks;
 use crate::error::Quota;
 use crate::inference::registry::LoadedModel;
 use crate::live;
-use crate::ops::process;
+use crate::ops::counts::{Counts, Times, label};
+use crate::ops::{metrics as names, process};
 use crate::pipeline::Engine;
 
-/// The operator sees the accounts of all users, and others their own.
-pub fn get_status(engine: &Engine, callers: &Callers, peer: Option<&PeerIdentity>) -> GetStatusResponse {
+/// `counts` are given where the caller wants to know of them. The operator sees the accounts of all users, and others their own.
+pub fn get_status(
+    engine: &Engine,
+    callers: &Callers,
+    peer: Option<&PeerIdentity>,
+    counts: Option<&Counts>,
+) -> GetStatusResponse {
     let accounts = match peer {
         Some(peer) if peer.is_operator() => callers.status(None),
         Some(peer) => callers.status(Some(peer.uid)),
@@ -47,6 +53,7 @@ pub fn get_status(engine: &Engine, callers: &Callers, peer: Option<&PeerIdentity
         refused_total: door.refused,
         resident_bytes: process::resident_bytes().unwrap_or(0),
         callers: accounts.into_iter().map(caller_status).collect(),
+        activity: counts.map(|counts| activity(engine, counts)),
     }
 }
 
@@ -64,6 +71,96 @@ fn caller_status(status: CallerStatus) -> proto::CallerStatus {
         refused_total: refused.filter(|(_, count)| *count > 0).collect(),
         pause_ms: milliseconds(status.paused_for),
     }
+}
+
+fn activity(engine: &Engine, counts: &Counts) -> proto::Activity {
+    let usage = process::usage().ok();
+    let audit = match counts.gauge(names::AUDIT_BROKEN) {
+        None => proto::AuditState::Off,
+        Some(broken) if broken > 0.0 => proto::AuditState::Broken,
+        Some(_) => proto::AuditState::Writing,
+    };
+    let wait = counts.histograms(names::ADMISSION_WAIT_SECONDS).into_iter().next();
+    let stages = counts.histograms(names::STAGE_SECONDS).into_iter();
+    let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    proto::Activity {
+        process_id: std::process::id(),
+        config_sha256: engine.config_sha256.clone(),
+        connections: counts.gauge(names::CONNECTIONS).unwrap_or(0.0) as u32,
+        live_sessions: small(engine.live_sessions()),
+        max_live_sessions: small(engine.live.max_sessions),
+        threads: usage.map_or(0, |usage| small(usage.threads)),
+        open_files: usage.map_or(0, |usage| small(usage.open_files)),
+        cpu_seconds: usage.map_or(0.0, |usage| usage.cpu.as_secs_f64()),
+        audit: audit.into(),
+        rpcs: rpcs(counts),
+        errors: counts
+            .counters(names::ERRORS)
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(key, count)| {
+                let [code, reason] = ["code", "reason"].map(|name| label(&key, name).to_owned());
+                proto::ErrorCount { code, reason, count }
+            })
+            .collect(),
+        outcomes: counts
+            .counters(names::CHECKS)
+            .into_iter()
+            .map(|(key, count)| {
+                let outcome = proto::Outcome::from_str_name(&format!("OUTCOME_{}", label(&key, "outcome")));
+                let outcome = outcome.unwrap_or_default().into();
+                proto::OutcomeCount { check: label(&key, "check").to_owned(), outcome, count }
+            })
+            .collect(),
+        admission_wait: wait.map(|(_, times)| timing(times)),
+        stages: stages
+            .map(|(key, times)| {
+                let stage = label(&key, "stage").to_owned();
+                proto::StageActivity { stage, time: Some(timing(times)) }
+            })
+            .collect(),
+        models: models(counts),
+    }
+}
+
+fn rpcs(counts: &Counts) -> Vec<proto::RpcActivity> {
+    let ended = counts.counters(names::REQUESTS);
+    let of = |rpc: &str| {
+        let of = ended.iter().filter(|(key, _)| label(key, "rpc") == rpc);
+        of.map(|(key, count)| proto::CodeCount { code: label(key, "code").to_owned(), count: *count }).collect()
+    };
+    let times = counts.histograms(names::REQUEST_SECONDS).into_iter();
+    times
+        .map(|(key, times)| {
+            let rpc = label(&key, "rpc");
+            proto::RpcActivity { codes: of(rpc), rpc: rpc.to_owned(), time: Some(timing(times)) }
+        })
+        .collect()
+}
+
+fn models(counts: &Counts) -> Vec<proto::ModelActivity> {
+    let [waits, items] = [names::MODEL_WAIT_SECONDS, names::MODEL_BATCH_ITEMS].map(|name| counts.histograms(name));
+    let failures = counts.counters(names::MODEL_RUN_FAILURES);
+    let of = |all: &[(metrics::Key, Times)], role: &str| {
+        all.iter().find(|(key, _)| label(key, "role") == role).map(|(_, times)| times.clone()).unwrap_or_default()
+    };
+    let runs = counts.histograms(names::MODEL_RUN_SECONDS).into_iter();
+    runs.map(|(key, run)| {
+        let role = label(&key, "role");
+        let failed = failures.iter().find(|(key, _)| label(key, "role") == role);
+        proto::ModelActivity {
+            role: role.to_owned(),
+            run: Some(timing(run)),
+            wait: Some(timing(of(&waits, role))),
+            items: of(&items, role).total as u64,
+            failures: failed.map_or(0, |(_, count)| *count),
+        }
+    })
+    .collect()
+}
+
+fn timing(times: Times) -> proto::Timing {
+    proto::Timing { count: times.count(), total_seconds: times.total, buckets: times.buckets }
 }
 
 fn model_status(model: &LoadedModel) -> proto::ModelStatus {

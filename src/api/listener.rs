@@ -35,6 +35,7 @@ use super::callers::{Callers, ConnectionPermit};
 use crate::config::{Principal, SocketConfig};
 use crate::error::exit;
 use crate::inference::Caller;
+use crate::ops::metrics as names;
 
 /// Why the daemon cannot listen. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -338,7 +339,7 @@ async fn accept(
             tracing::warn!(uid = peer.uid, pid = peer.pid, "a connection was closed: its user has too many");
             continue;
         };
-        let connection = Connection { stream, peer, _place: place, _connected: connected };
+        let connection = Connection { stream, peer, _place: place, _connected: connected, _open: Open::new() };
         if accepted.send(Ok(connection)).await.is_err() {
             return;
         }
@@ -353,6 +354,24 @@ pub struct Connection {
     _place: OwnedSemaphorePermit,
     /// Callers who are not allowed have no account of connections.
     _connected: Option<ConnectionPermit>,
+    _open: Open,
+}
+
+/// Counts an open connection as long as it is there.
+#[derive(Debug)]
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        metrics::gauge!(names::CONNECTIONS).increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!(names::CONNECTIONS).decrement(1.0);
+    }
 }
 
 /// Who is at the other end: as the kernel recorded it when the caller connected, so it cannot be forged. Handlers find it in the

@@ -27,9 +27,11 @@ use super::audit::TIMER_GRACE;
 use super::callers::{Callers, Permit};
 use super::listener::{BindError, Reservation, SocketFile};
 use super::request::parse_timeout;
+use super::service::rpc_of;
 use crate::checks;
 use crate::config::Rpc;
 use crate::live;
+use crate::ops::traces::Trace;
 use crate::ops::{metrics as names, process};
 use crate::pipeline::{Engine, EngineSlot};
 
@@ -131,6 +133,7 @@ fn state(engine: &Engine) {
     gauge!(names::DRAINING).set(f64::from(u8::from(door.draining)));
     gauge!(names::UPTIME_SECONDS).set(engine.started.elapsed().as_secs_f64());
     counter!(names::REFUSED).absolute(door.refused);
+    gauge!(names::LIVE_SESSIONS).set(engine.live_sessions() as f64);
     let (registry, version) = (&engine.registry, env!("CARGO_PKG_VERSION"));
     let info = gauge!(names::BUILD_INFO, "version" => version, "runtime" => registry.runtime_version().to_owned(),
         "provider" => registry.provider().as_str());
@@ -152,23 +155,31 @@ fn state(engine: &Engine) {
     gauge!(names::CHECK_CALIBRATED, "check" => live::CHECK).set(f64::from(u8::from(decides)));
     if let Ok(usage) = process::usage() {
         gauge!(names::RESIDENT_BYTES).set(usage.resident_bytes as f64);
-        counter!(names::CPU_SECONDS).absolute(usage.cpu_seconds);
+        counter!(names::CPU_SECONDS).absolute(usage.cpu.as_secs());
         gauge!(names::OPEN_FDS).set(usage.open_files as f64);
         gauge!(names::THREADS).set(usage.threads as f64);
     }
 }
 
+/// RPCs that work on no media.
+pub const BESIDE: [&str; 5] = ["GetStatus", "Reload", "Check", "Watch", "ServerReflectionInfo"];
+
 /// The last part of the path, if it is one of our RPCs or a health check; `other` for all else, since callers can send any path.
 fn rpc(path: &str) -> &'static str {
-    const FURTHER: [&str; 4] = ["Reload", "Check", "Watch", "ServerReflectionInfo"];
     let name = path.rsplit('/').next().unwrap_or_default();
-    Rpc::ALL.into_iter().map(Rpc::name).chain(FURTHER).find(|known| *known == name).unwrap_or("other")
+    Rpc::ALL.into_iter().map(Rpc::name).chain(BESIDE).find(|known| *known == name).unwrap_or("other")
 }
 
-/// Counts the calls that pass through a service.
-pub fn observe<B>(request: &Request<B>) -> Observer {
+/// Counts the calls that pass through a service, and begins the trace of each that works on media: handlers find it in the extensions.
+pub fn observe<B>(request: &mut Request<B>) -> Observer {
+    let rpc = rpc(request.uri().path());
+    let is_work = rpc_of(request.uri().path()).is_some_and(Rpc::takes_media);
+    let trace = if is_work { Trace::begin(rpc, request.headers()) } else { Trace::default() };
+    if trace.is_on() {
+        request.extensions_mut().insert(trace.clone());
+    }
     let wanted = request.headers().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-    Observer { rpc: rpc(request.uri().path()), started: Instant::now(), wanted, code: None, permit: None }
+    Observer { rpc, started: Instant::now(), wanted, code: None, permit: None, trace }
 }
 
 /// One call. Where it ends without having told its code, the caller has left.
@@ -179,6 +190,7 @@ pub struct Observer {
     wanted: Option<Duration>,
     code: Option<Code>,
     permit: Option<Permit>,
+    trace: Trace,
 }
 
 impl Observer {
@@ -205,11 +217,12 @@ impl Drop for Observer {
         let took = self.started.elapsed();
         let is_late = self.wanted.is_some_and(|wanted| took + TIMER_GRACE >= wanted);
         let unheard = if is_late { Code::DeadlineExceeded } else { Code::Cancelled };
-        let code = self.code.unwrap_or(unheard);
+        let ended = self.code.unwrap_or(unheard);
         if let Some(permit) = self.permit.take() {
-            permit.end(code);
+            permit.end(ended);
         }
-        let code = super::status::code_name(code);
+        let code = super::status::code_name(ended);
+        self.trace.answered(ended, code);
         counter!(names::REQUESTS, "rpc" => self.rpc, "code" => code).increment(1);
         histogram!(names::REQUEST_SECONDS, "rpc" => self.rpc).record(took);
     }

@@ -11,6 +11,7 @@ use crate::api::listener::PeerIdentity;
 use crate::document::mrz::Date;
 use crate::error::Error;
 use crate::inference::{Caller, RequestContext};
+use crate::ops::traces::Trace;
 use crate::pipeline::Engine;
 use crate::pipeline::admission::Place;
 use crate::pipeline::source::Media;
@@ -36,7 +37,9 @@ impl Call {
         let priority = request.extensions().get::<Terms>().map_or_else(Default::default, |terms| terms.priority);
         let audit = request.extensions().get::<Entry>().cloned().unwrap_or_default();
         audit.take(Some(deadline));
-        let context = Arc::new(RequestContext::prioritised(Some(deadline), caller, priority));
+        let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default();
+        let context = RequestContext::prioritised(Some(deadline), caller, priority).traced(trace);
+        let context = Arc::new(context);
         Self { engine, context, received, audit }
     }
 
@@ -51,6 +54,7 @@ impl Call {
     /// # Errors
     /// Those of [`Admission::enter`](crate::pipeline::admission::Admission::enter).
     pub async fn enter(&self, bytes: u64) -> Result<Place, Error> {
+        let _waiting = self.context.trace.admission();
         self.engine.admission.enter(bytes, &self.context).await
     }
 

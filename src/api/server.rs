@@ -171,7 +171,7 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let mut observer = observe(&request);
+        let mut observer = observe(&mut request);
         let rpc = rpc_of(request.uri().path());
         // Whom the kernel does not name is refused by the access check.
         let begun = request.extensions().get::<PeerIdentity>().map(|peer| self.callers.begin(peer, rpc));

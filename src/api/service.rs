@@ -20,6 +20,7 @@ use super::verify::{EventStream, verify};
 use super::verify_live::{LiveStream, max_duration, verify_live};
 use super::{check_passive_liveness, detect_faces, estimate_age, get_status, match_faces, read_document};
 use crate::config::Rpc;
+use crate::ops::counts::Counts;
 use crate::pipeline::EngineSlot;
 
 /// Name of the service in health checks.
@@ -35,19 +36,22 @@ pub(super) fn rpc_of(path: &str) -> Option<Rpc> {
 pub struct VerificationService {
     engine: Arc<EngineSlot>,
     callers: Arc<Callers>,
+    counts: Counts,
     max_duration: Duration,
 }
 
 impl VerificationService {
-    /// The service for a tonic server. `max_message_bytes` bounds a request; a call without a nearer deadline ends after
+    /// The service for a tonic server. `counts` are told by the status; `max_message_bytes` bounds a request; a call without a nearer deadline ends after
     /// `max_duration`.
     pub fn server(
         engine: Arc<EngineSlot>,
         callers: Arc<Callers>,
+        counts: Counts,
         max_message_bytes: usize,
         max_duration: Duration,
     ) -> VerificationServer<Self> {
-        VerificationServer::new(Self { engine, callers, max_duration }).max_decoding_message_size(max_message_bytes)
+        let service = Self { engine, callers, counts, max_duration };
+        VerificationServer::new(service).max_decoding_message_size(max_message_bytes)
     }
 
     /// The call of a request, the request itself, which is noted in its audit record, and that record.
@@ -126,7 +130,9 @@ impl Verification for VerificationService {
     }
 
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
-        let peer = request.extensions().get::<PeerIdentity>();
-        Ok(Response::new(get_status::get_status(&self.engine.current(), &self.callers, peer)))
+        let peer = request.extensions().get::<PeerIdentity>().cloned();
+        let counts = request.into_inner().with_activity.then_some(&self.counts);
+        let engine = self.engine.current();
+        Ok(Response::new(get_status::get_status(&engine, &self.callers, peer.as_ref(), counts)))
     }
 }

@@ -23,8 +23,8 @@ use vouch::audit::{AuditLog, OpenError};
 use vouch::cli::vouchd::Args;
 use vouch::config::{self, ConfigError, Flags};
 use vouch::error::exit;
-use vouch::ops::metrics::Exporter;
-use vouch::ops::{logging, process, systemd};
+use vouch::ops::metrics::{Exporter, install};
+use vouch::ops::{logging, process, systemd, traces};
 use vouch::pipeline::{Engine, EngineSlot, LoadError};
 
 fn main() -> ExitCode {
@@ -50,6 +50,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     let file = args.config.clone();
     let read = move || config::load(file.as_deref(), environment.clone(), &flags);
     let read_config = read()?;
+    read_config.check_features()?;
     if args.check_config {
         Access::resolve(&read_config.config.socket)?;
         Callers::resolve(&read_config.config.callers)?;
@@ -58,7 +59,8 @@ fn start(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let config = read_config.config;
-    logging::init(&config.log).context("logging cannot be set up")?;
+    let (traces, flush_traces) = traces::start(&config.traces).context("traces cannot be sent")?;
+    logging::init(&config.log, traces).context("logging cannot be set up")?;
     if !args.allow_core_dumps {
         process::disable_core_dumps().context("core dumps cannot be disabled")?;
     }
@@ -69,7 +71,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     let loopback = config.metrics.listen.map(metrics::Place::Loopback);
     let of_metrics: Vec<_> = socket.map(metrics::Place::Socket).into_iter().chain(loopback).collect();
     // Before anything is counted.
-    let exporter = (!of_metrics.is_empty()).then(Exporter::install).transpose().context("metrics cannot be counted")?;
+    let (counts, exporter) = install(!of_metrics.is_empty()).context("nothing can be counted")?;
     let cores = process::available_cores();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cores, "starting");
 
@@ -90,6 +92,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     services.add_service(VerificationService::server(
         Arc::clone(&engine),
         Arc::clone(&callers),
+        counts,
         config.limits.max_message_bytes,
         max_duration,
     ));
@@ -142,6 +145,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     if let Some(audit) = audit {
         audit.stop();
     }
+    flush_traces();
     result?;
     anyhow::ensure!(!is_lost, "a model has lost its device and could not be made anew for {DEVICE_PATIENCE:?}");
     Ok(())

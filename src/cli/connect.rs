@@ -256,7 +256,7 @@ pub async fn channel(target: &Target) -> Result<Channel, Failure> {
 /// As [`connect`] and [`answer`].
 pub async fn status(target: &Target) -> Result<GetStatusResponse, Failure> {
     let mut client = connect(target).await?;
-    let call = client.get_status(request(target, GetStatusRequest {})?);
+    let call = client.get_status(request(target, GetStatusRequest::default())?);
     Ok(answer(target, patience(target), call).await?.into_inner())
 }
 

@@ -23,6 +23,7 @@ pub mod report;
 pub mod scan;
 pub mod specimen;
 pub mod status;
+pub mod top;
 pub mod verify;
 pub mod vouchd;
 
@@ -114,6 +115,9 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show the daemon's state, models, checks and load
     Status(status::StatusArgs),
+    /// Watch what the daemon does: rates, latencies, queues, outcomes, errors
+    #[command(after_help = EXIT_CODES)]
+    Top(top::TopArgs),
     /// Have the daemon read models, calibrations and the list of callers anew
     #[command(after_help = EXIT_CODES)]
     Reload(reload::ReloadArgs),
@@ -157,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Bench(args) => block_on_threads(bench::run(&args, &target(args.timeout))),
         Command::Status(args) => block_on(status::run(&args, &target(args.call.timeout))),
+        Command::Top(args) => block_on(top::run(&args, &target(args.timeout()))),
         Command::Reload(args) => block_on(reload::run(&args, &target(args.call.timeout))),
         Command::Audit(command) => audit::run(&command),
         Command::Models(command) => Ok(models::main(command)),

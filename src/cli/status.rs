@@ -33,12 +33,12 @@ pub async fn run(args: &StatusArgs, target: &Target) -> Result<u8, Failure> {
     Ok(if status.state() == State::Ready { 0 } else { crate::error::exit::TEMP_FAIL })
 }
 
-fn state_word(state: State) -> &'static str {
+pub fn state_word(state: State) -> &'static str {
     let name = state.as_str_name();
     name.strip_prefix("STATE_").unwrap_or(name)
 }
 
-fn uptime_seconds(status: &GetStatusResponse) -> f64 {
+pub fn uptime_seconds(status: &GetStatusResponse) -> f64 {
     status.uptime.as_ref().map_or(0.0, |uptime| uptime.seconds as f64 + f64::from(uptime.nanos) / 1e9)
 }
 
@@ -173,11 +173,11 @@ fn to_text(status: &GetStatusResponse, paint: Paint) -> String {
 }
 
 /// Enough of a hash to compare by eye.
-fn short_hash(sha256: &str) -> &str {
+pub fn short_hash(sha256: &str) -> &str {
     sha256.get(..8).unwrap_or(sha256)
 }
 
-fn uptime_words(seconds: f64) -> String {
+pub fn uptime_words(seconds: f64) -> String {
     if seconds < 120.0 {
         format!("{seconds:.1} s")
     } else if seconds < 7200.0 {

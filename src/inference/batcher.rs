@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Histogram, counter, histogram};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::{Model, Outputs, RequestContext, Tensor};
 use crate::error::{Error, Unavailable};
-use crate::ops::metrics as names;
+use crate::ops::{metrics as names, traces};
 
 /// Runs a batch. Owned by one worker thread.
 pub trait BatchRunner: Send {
@@ -94,6 +95,8 @@ struct Entry {
     queued_at: Instant,
     /// A runner was lost with it. It is run once more, alone: if it was the cause, it takes no other with it.
     is_suspect: bool,
+    /// What hears of the run: that which the caller was in.
+    span: Span,
     reply: oneshot::Sender<Result<Outputs, Error>>,
 }
 
@@ -263,7 +266,8 @@ impl Model for Batcher {
                 drop(queue);
                 return Err(Error::Overloaded { retry_after: self.shared.expected_wait() });
             }
-            queue.put(Entry { input, context: Arc::clone(context), queued_at: now, is_suspect: false, reply });
+            let (context, span) = (Arc::clone(context), Span::current());
+            queue.put(Entry { input, context, queued_at: now, is_suspect: false, span, reply });
         }
         // All, not one: a worker that is filling a batch of another shape must not swallow the only wake-up.
         self.shared.changed.notify_all();
@@ -337,9 +341,11 @@ impl Shared {
     fn run(&self, runner: &mut dyn BatchRunner, batch: Vec<Entry>) {
         let mut inputs = Vec::with_capacity(batch.len());
         let mut askers = Vec::with_capacity(batch.len());
-        for Entry { input, context, queued_at, is_suspect, reply } in batch {
+        let (started, items) = (Instant::now(), batch.len());
+        for Entry { input, context, queued_at, is_suspect, span, reply } in batch {
+            traces::running(&span, started.saturating_duration_since(queued_at), items);
             inputs.push(input);
-            askers.push((context, queued_at, is_suspect, reply));
+            askers.push((context, queued_at, is_suspect, span, reply));
         }
         let started = Instant::now();
         // A panic in the runner must end these requests and no others.
@@ -375,9 +381,9 @@ impl Shared {
             Err(detail) => {
                 let is_lost = runner.is_lost();
                 let mut queue = self.lock();
-                for (input, (context, queued_at, is_suspect, reply)) in inputs.into_iter().zip(askers) {
+                for (input, (context, queued_at, is_suspect, span, reply)) in inputs.into_iter().zip(askers) {
                     if is_lost && !is_suspect {
-                        queue.put(Entry { input, context, queued_at, is_suspect: true, reply });
+                        queue.put(Entry { input, context, queued_at, is_suspect: true, span, reply });
                     } else {
                         let _ = reply.send(Err(Error::internal(detail.clone())));
                     }
@@ -588,7 +594,14 @@ mod tests {
         assert_eq!(queue.stalled_for(later), Duration::ZERO);
         let (reply, _answer) = oneshot::channel();
         let input = Tensor { shape: vec![1], data: vec![0.0] };
-        queue.put(Entry { input, context: Arc::default(), queued_at: later, is_suspect: false, reply });
+        queue.put(Entry {
+            input,
+            context: Arc::default(),
+            queued_at: later,
+            is_suspect: false,
+            span: Span::none(),
+            reply,
+        });
         assert!(queue.stalled_for(later) >= Duration::from_secs(8));
     }
 

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::models::manifest::InputSpec;
+use crate::ops::traces::Trace;
 
 /// A dense `f32` array in row-major order.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +74,8 @@ pub struct RequestContext {
     pub deadline: Option<Instant>,
     pub caller: Caller,
     pub priority: Priority,
+    /// Where the spans of its work belong.
+    pub trace: Trace,
     /// Requests are numbered as they come. Where work of several waits for one model, that of the oldest is done first: it is the nearest to its end, and
     /// finishing one request after the other keeps each waiting for less than working on all of them by turns. A priority counts as being older or younger.
     order: u64,
@@ -91,7 +94,12 @@ impl RequestContext {
     /// The same with a priority.
     pub fn prioritised(deadline: Option<Instant>, caller: Caller, priority: Priority) -> Self {
         let order = REQUESTS.fetch_add(1, Ordering::Relaxed) + priority.lets_pass();
-        Self { deadline, caller, priority, order, cancelled: AtomicBool::new(false) }
+        Self { deadline, caller, priority, trace: Trace::default(), order, cancelled: AtomicBool::new(false) }
+    }
+
+    /// The same context, whose work is a part of a trace.
+    pub fn traced(self, trace: Trace) -> Self {
+        Self { trace, ..self }
     }
 
     /// Says that nobody waits for the answer any more; queued work of this request is dropped.

@@ -87,7 +87,8 @@ impl LoadedModel {
 
 impl Model for LoadedModel {
     fn run(&self, input: Tensor, context: &Arc<super::RequestContext>) -> Result<super::Outputs, crate::error::Error> {
-        self.batcher.run(input, context)
+        let span = context.trace.model(self.entry.role.name(), self.provider.as_str());
+        span.in_scope(|| self.batcher.run(input, context))
     }
 }
 

@@ -9,17 +9,18 @@ use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
-/// Installs the subscriber and the panic hook.
+/// Installs the subscriber and the panic hook. `traces` hears of spans, which no log line tells.
 ///
 /// # Errors
 /// If a subscriber is installed already.
-pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
+pub fn init(config: &LogConfig, traces: Option<Box<dyn Layer<Registry> + Send + Sync>>) -> Result<(), TryInitError> {
     let terminal = std::io::stderr().is_terminal();
     let human = match config.format {
         LogFormat::Auto => terminal,
@@ -34,7 +35,7 @@ pub fn init(config: &LogConfig) -> Result<(), TryInitError> {
     } else {
         layer.json().flatten_event(true).with_ansi(false).boxed()
     };
-    tracing_subscriber::registry().with(layer.with_filter(targets(config.level))).try_init()?;
+    tracing_subscriber::registry().with(traces).with(layer.with_filter(targets(config.level))).try_init()?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
 }

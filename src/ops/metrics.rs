@@ -1,11 +1,14 @@
-//! What the daemon counts, for Prometheus.
+//! What the daemon counts, for the status and for Prometheus.
 //!
-//! The stages count with the macros of the crate `metrics` and the names below; without `[metrics]` in the configuration these do nothing. Called by `vouchd`, which installs
-//! the recorder, and by `api::metrics`, which serves [`Exporter::render`]. Labels take values from closed sets alone (RPCs, codes, stages, models, checks, outcomes, the first 128 users): nothing here grows with
+//! The stages count with the macros of the crate `metrics` and the names below. [`Counts`] keep all of it in any case, for `GetStatus`; with `[metrics]` in the configuration the exporter counts
+//! beside them. Called by `vouchd`, which installs the recorders, and by `api::metrics`, which serves [`Exporter::render`]. Labels take values from closed sets alone (RPCs, codes, stages, models, checks, outcomes, the first 128 users): nothing here grows with
 //! the number of callers or requests. Sources: Prometheus, "Metric and label naming", "Exposition formats"; histograms are of the classic kind.
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{Recorder, Unit, counter, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_util::layers::FanoutBuilder;
+
+use super::counts::Counts;
 
 pub const REQUESTS: &str = "vouch_requests_total";
 pub const REQUEST_SECONDS: &str = "vouch_request_seconds";
@@ -19,6 +22,7 @@ pub const MODEL_BATCH_ITEMS: &str = "vouch_model_batch_items";
 pub const MODEL_RUN_FAILURES: &str = "vouch_model_run_failures_total";
 pub const AUDIT_BROKEN: &str = "vouch_audit_broken";
 pub const RELOADS: &str = "vouch_reloads_total";
+pub const TRACE_SPANS: &str = "vouch_trace_spans_total";
 
 pub const CALLER_REQUESTS: &str = "vouch_caller_requests_total";
 pub const CALLER_REFUSED: &str = "vouch_caller_refused_total";
@@ -31,6 +35,8 @@ pub const CALLER_PAUSE_SECONDS: &str = "vouch_caller_pause_seconds";
 pub const RUNNING: &str = "vouch_running";
 pub const WAITING: &str = "vouch_waiting";
 pub const REFUSED: &str = "vouch_refused_total";
+pub const CONNECTIONS: &str = "vouch_connections";
+pub const LIVE_SESSIONS: &str = "vouch_live_sessions";
 pub const DRAINING: &str = "vouch_draining";
 pub const UPTIME_SECONDS: &str = "vouch_uptime_seconds";
 pub const BUILD_INFO: &str = "vouch_build_info";
@@ -56,23 +62,50 @@ const ITEMS: [f64; 6] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
 #[derive(Clone)]
 pub struct Exporter(PrometheusHandle);
 
-impl Exporter {
-    /// Installs the recorder of this process. To be called once, before anything is counted.
-    ///
-    /// # Errors
-    /// If there is a recorder already.
-    pub fn install() -> Result<Self, BuildError> {
-        let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
-            .set_buckets_for_metric(Matcher::Full(MODEL_BATCH_ITEMS.into()), &ITEMS)?;
-        let handle = builder.install_recorder()?;
-        describe();
-        // A series that begins with 1 is no increase to Prometheus: those that alerts go by begin with 0.
-        counter!(RELOADS, "result" => "refused").increment(0);
-        counter!(ERRORS, "code" => "INTERNAL", "reason" => "INTERNAL").increment(0);
-        Ok(Self(handle))
-    }
+/// Why nothing can be counted.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    #[error(transparent)]
+    Exporter(#[from] BuildError),
+    #[error("there is a recorder already")]
+    InstalledBefore,
+}
 
+/// Installs the recorders of this process: that of [`Counts`], and the exporter where it is wanted. To be called once, before anything is counted.
+///
+/// # Errors
+/// If there is a recorder already.
+pub fn install(wants_exporter: bool) -> Result<(Counts, Option<Exporter>), InstallError> {
+    let counts = Counts::default();
+    let exporter = if wants_exporter {
+        let (recorder, exporter) = exporter()?;
+        set(FanoutBuilder::default().add_recorder(counts.clone()).add_recorder(recorder).build())?;
+        Some(exporter)
+    } else {
+        set(counts.clone())?;
+        None
+    };
+    describe();
+    // A series that begins with 1 is no increase to Prometheus: those that alerts go by begin with 0.
+    counter!(RELOADS, "result" => "refused").increment(0);
+    counter!(ERRORS, "code" => "INTERNAL", "reason" => "INTERNAL").increment(0);
+    Ok((counts, exporter))
+}
+
+fn set(recorder: impl Recorder + Sync + 'static) -> Result<(), InstallError> {
+    metrics::set_global_recorder(recorder).map_err(|_| InstallError::InstalledBefore)
+}
+
+fn exporter() -> Result<(PrometheusRecorder, Exporter), BuildError> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Full(MODEL_BATCH_ITEMS.into()), &ITEMS)?
+        .build_recorder();
+    let exporter = Exporter(recorder.handle());
+    Ok((recorder, exporter))
+}
+
+impl Exporter {
     /// The exposition format, version 0.0.4.
     pub fn render(&self) -> String {
         self.0.render()
@@ -96,6 +129,7 @@ fn describe() {
     describe_histogram!(MODEL_BATCH_ITEMS, "Inputs in a run.");
     describe_counter!(MODEL_RUN_FAILURES, "Runs that failed.");
     describe_counter!(RELOADS, "Reloads, by result: done or refused.");
+    describe_counter!(TRACE_SPANS, "Spans of traces, by result: sent, failed or dropped.");
     describe_gauge!(AUDIT_BROKEN, "1 while the audit log cannot be written; absent without an audit log.");
     describe_counter!(
         CALLER_REQUESTS,
@@ -110,6 +144,8 @@ fn describe() {
     describe_gauge!(RUNNING, "Requests that have a place.");
     describe_gauge!(WAITING, "Requests that wait for one.");
     describe_counter!(REFUSED, "Requests that got none.");
+    describe_gauge!(CONNECTIONS, "Open connections, those of callers who are not allowed included.");
+    describe_gauge!(LIVE_SESSIONS, "Sessions of active liveness.");
     describe_gauge!(DRAINING, "1 while the daemon drains.");
     describe_gauge!(UPTIME_SECONDS, Unit::Seconds, "Since the start.");
     describe_gauge!(BUILD_INFO, "Always 1; version, ONNX Runtime and provider.");

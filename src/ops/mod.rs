@@ -2,7 +2,11 @@
 //!
 //! Called by `vouchd` and by the status RPC. Nothing here knows of requests or models.
 
+pub mod counts;
 pub mod logging;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 pub mod process;
 pub mod systemd;
+pub mod traces;

@@ -87,8 +87,8 @@ pub fn resident_bytes() -> io::Result<u64> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Usage {
     pub resident_bytes: u64,
-    /// User and system, whole seconds.
-    pub cpu_seconds: u64,
+    /// User and system.
+    pub cpu: Duration,
     pub open_files: usize,
     pub threads: usize,
 }
@@ -103,7 +103,7 @@ pub fn usage() -> io::Result<Usage> {
     };
     Ok(Usage {
         resident_bytes: resident_bytes()?,
-        cpu_seconds: (seconds(times.user_time()) + seconds(times.system_time())).as_secs(),
+        cpu: seconds(times.user_time()) + seconds(times.system_time()),
         // The one that lists them is not counted.
         open_files: std::fs::read_dir("/proc/self/fd")?.count().saturating_sub(1),
         threads: std::fs::read_dir("/proc/self/task")?.count(),

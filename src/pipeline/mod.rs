@@ -61,6 +61,8 @@ pub struct Engine {
     /// Places for sessions of active liveness.
     pub live_places: Arc<Semaphore>,
     pub started: Instant,
+    /// Of the settings that it was loaded with.
+    pub config_sha256: String,
 }
 
 /// The engine in use. It is exchanged whole by a reload: a request keeps the one that it began with.
@@ -213,7 +215,8 @@ impl Engine {
             max_duration: Duration::from_secs(config.live.max_seconds),
             bounds: Bounds { max_frames: config.live.max_frames, max_bytes: config.live.max_bytes },
         };
-        let engine = Self::new(registry, calibrations, limits, live, admission)?;
+        let engine =
+            Self { config_sha256: config.sha256(), ..Self::new(registry, calibrations, limits, live, admission)? };
         Ok(match previous {
             None => engine,
             Some(previous) => {
@@ -313,7 +316,13 @@ impl Engine {
             live,
             live_places: Arc::new(Semaphore::new(live.max_sessions)),
             started: Instant::now(),
+            config_sha256: String::new(),
         })
+    }
+
+    /// Sessions of active liveness that are held now.
+    pub fn live_sessions(&self) -> usize {
+        self.live.max_sessions.saturating_sub(self.live_places.available_permits())
     }
 
     /// Puts a picture to work in which faces are all that is looked for.

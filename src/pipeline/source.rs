@@ -223,7 +223,7 @@ impl Source {
     pub fn timed<T>(&self, stage: Stage, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let started = Instant::now();
         self.context.check(started)?;
-        let result = work()?;
+        let result = self.context.trace.stage(stage.as_str(), self.origin.media.as_str()).in_scope(work)?;
         let took = started.elapsed();
         metrics::histogram!(names::STAGE_SECONDS, "stage" => stage.as_str()).record(took);
         self.tell(News::Stage(stage, took));
