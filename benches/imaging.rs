@@ -6,11 +6,14 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use image::ImageEncoder;
+use vouch::decoders::{Decoders, Job, Pool, PoolSettings};
 use vouch::imaging::decode::{DecodeOptions, decode};
 use vouch::imaging::orient::{Rotation, rotate};
 use vouch::imaging::tensor::to_tensor;
 use vouch::imaging::warp::{Affine, Sampling, warp};
 use vouch::imaging::{Image, quality, resize};
+use vouch::inference::RequestContext;
 use vouch::models::manifest::{Colour, InputSpec, Layout};
 
 const SIZE: (u32, u32) = (4000, 3000);
@@ -43,6 +46,13 @@ fn jpeg(image: &Image) -> Vec<u8> {
     turbojpeg::compress(pixels, 90, turbojpeg::Subsamp::Sub2x2).expect("encoding").to_vec()
 }
 
+fn png(image: &Image) -> Vec<u8> {
+    let mut file = Vec::new();
+    let encoder = image::codecs::png::PngEncoder::new(&mut file);
+    encoder.write_image(&image.rgb, image.width, image.height, image::ExtendedColorType::Rgb8).expect("encoding");
+    file
+}
+
 fn decoding(criterion: &mut Criterion) {
     let file = jpeg(&photograph());
     let mut group = criterion.benchmark_group(format!("decode 12 MP JPEG of {} kB", file.len() / 1000));
@@ -51,6 +61,48 @@ fn decoding(criterion: &mut Criterion) {
         let options = DecodeOptions { min_long_side_px: wanted, ..DecodeOptions::default() };
         group.bench_function(name, |bencher| bencher.iter(|| decode(black_box(&file), &options).expect("a good file")));
     }
+}
+
+/// What a process of its own adds: the same decodes beside each other. Each pair is one after the other, so on a busy machine look at several runs.
+fn isolation(criterion: &mut Criterion) {
+    let settings = PoolSettings {
+        program: env!("CARGO_BIN_EXE_vouchd").into(),
+        processes: 1,
+        memory_bytes: 1 << 30,
+        deadline: Duration::from_secs(60),
+        max_file_bytes: 20 << 20,
+        max_pixels: 50_000_000,
+    };
+    let places = [
+        ("in process", Decoders::in_process()),
+        ("isolated", Decoders::isolated(Pool::start(settings.clone()).expect("a decoder process"))),
+    ];
+    let large = photograph();
+    let frame = resize::resize(&large, 640, 480);
+    let scan = resize::resize(&large, 1600, 1200);
+    let files = [
+        ("640 x 480 JPEG", jpeg(&frame), None),
+        ("12 MP JPEG", jpeg(&large), None),
+        ("12 MP JPEG at half", jpeg(&large), Some(1600)),
+        ("1600 x 1200 PNG", png(&scan), None),
+    ];
+    let context = RequestContext::default();
+    let job = Job { field: "picture", context: &context };
+    for (name, file, min_long_side_px) in &files {
+        let mut group = criterion.benchmark_group(format!("isolation, {name} of {} kB", file.len() / 1000));
+        group.sample_size(if file.len() < 500_000 { 100 } else { 20 }).measurement_time(Duration::from_secs(4));
+        let options = DecodeOptions { min_long_side_px: *min_long_side_px, ..DecodeOptions::default() };
+        for (place, decoders) in &places {
+            group.bench_function(*place, |bencher| {
+                bencher.iter(|| decoders.picture(black_box(file), &options, &job).expect("a good file"));
+            });
+        }
+    }
+    let mut group = criterion.benchmark_group("isolation");
+    group.sample_size(20);
+    group.bench_function("a process until it is ready", |bencher| {
+        bencher.iter(|| Pool::start(settings.clone()).expect("a decoder process"));
+    });
 }
 
 fn geometry(criterion: &mut Criterion) {
@@ -97,5 +149,5 @@ fn crops(criterion: &mut Criterion) {
     group.bench_function("quality 112 x 112", |bencher| bencher.iter(|| quality::measure(black_box(&crop))));
 }
 
-criterion_group!(benches, decoding, geometry, crops);
+criterion_group!(benches, decoding, isolation, geometry, crops);
 criterion_main!(benches);

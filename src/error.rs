@@ -67,6 +67,8 @@ pub enum Unavailable {
     ModelLost,
     #[error("the audit log cannot be written, and nothing is answered without a record")]
     AuditUnavailable,
+    #[error("no decoder process can be started")]
+    NoDecoder,
 }
 
 impl Unavailable {
@@ -76,6 +78,7 @@ impl Unavailable {
             Self::Draining => "DRAINING",
             Self::ModelLost => "MODEL_LOST",
             Self::AuditUnavailable => "AUDIT_UNAVAILABLE",
+            Self::NoDecoder => "DECODER_UNAVAILABLE",
         }
     }
 }
