@@ -1,9 +1,9 @@
-//! Time of the pixel work around the models. Run with `cargo bench --bench imaging`.
+//! Time of the pixel work around the models, and of what decoding in a process of its own adds. Run with `cargo bench --bench imaging`.
 //!
 //! The pictures are generated, 4000 × 3000 with photograph-like noise, so absolute figures depend on the machine alone.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use image::ImageEncoder;
@@ -63,8 +63,12 @@ fn decoding(criterion: &mut Criterion) {
     }
 }
 
-/// What a process of its own adds: the same decodes beside each other. Each pair is one after the other, so on a busy machine look at several runs.
-fn isolation(criterion: &mut Criterion) {
+/// What a process of its own adds: the same decode here and there by turns, so that a busy machine troubles both alike. Printed in milliseconds.
+fn isolation(_: &mut Criterion) {
+    // Criterion's own filter does not reach here.
+    if std::env::args().skip(1).any(|argument| !argument.starts_with('-') && !"isolation".contains(argument.as_str())) {
+        return;
+    }
     let settings = PoolSettings {
         program: env!("CARGO_BIN_EXE_vouchd").into(),
         processes: 1,
@@ -73,36 +77,55 @@ fn isolation(criterion: &mut Criterion) {
         max_file_bytes: 20 << 20,
         max_pixels: 50_000_000,
     };
-    let places = [
-        ("in process", Decoders::in_process()),
-        ("isolated", Decoders::isolated(Pool::start(settings.clone()).expect("a decoder process"))),
-    ];
+    let isolated = Decoders::isolated(Pool::start(settings.clone()).expect("a decoder process"));
+    let places = [Decoders::in_process(), isolated];
     let large = photograph();
     let frame = resize::resize(&large, 640, 480);
     let scan = resize::resize(&large, 1600, 1200);
-    let files = [
-        ("640 x 480 JPEG", jpeg(&frame), None),
-        ("12 MP JPEG", jpeg(&large), None),
-        ("12 MP JPEG at half", jpeg(&large), Some(1600)),
-        ("1600 x 1200 PNG", png(&scan), None),
-    ];
     let context = RequestContext::default();
     let job = Job { field: "picture", context: &context };
-    for (name, file, min_long_side_px) in &files {
-        let mut group = criterion.benchmark_group(format!("isolation, {name} of {} kB", file.len() / 1000));
-        group.sample_size(if file.len() < 500_000 { 100 } else { 20 }).measurement_time(Duration::from_secs(4));
-        let options = DecodeOptions { min_long_side_px: *min_long_side_px, ..DecodeOptions::default() };
-        for (place, decoders) in &places {
-            group.bench_function(*place, |bencher| {
-                bencher.iter(|| decoders.picture(black_box(file), &options, &job).expect("a good file"));
-            });
+    println!(
+        "{:<28}{:>8}{:>12}{:>12}{:>12}{:>12}{:>10}",
+        "isolation", "kB", "here least", "median", "there least", "median", "ratio"
+    );
+    for (name, rounds, file, min_long_side_px) in [
+        ("640 x 480 JPEG", 500, jpeg(&frame), None),
+        ("12 MP JPEG", 50, jpeg(&large), None),
+        ("12 MP JPEG at half", 50, jpeg(&large), Some(1600)),
+        ("1600 x 1200 PNG", 50, png(&scan), None),
+    ] {
+        let options = DecodeOptions { min_long_side_px, ..DecodeOptions::default() };
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            for (decoders, times) in places.iter().zip(&mut times) {
+                let started = Instant::now();
+                black_box(decoders.picture(black_box(&file), &options, &job).expect("a good file"));
+                times.push(started.elapsed().as_secs_f64() * 1e3);
+            }
         }
+        let [here, there] = times.map(|mut times| {
+            times.sort_by(f64::total_cmp);
+            [times[0], times[times.len() / 2]]
+        });
+        let ratio = there[1] / here[1];
+        println!(
+            "{name:<28}{:>8}{:>12.3}{:>12.3}{:>12.3}{:>12.3}{ratio:>10.3}",
+            file.len() / 1000,
+            here[0],
+            here[1],
+            there[0],
+            there[1]
+        );
     }
-    let mut group = criterion.benchmark_group("isolation");
-    group.sample_size(20);
-    group.bench_function("a process until it is ready", |bencher| {
-        bencher.iter(|| Pool::start(settings.clone()).expect("a decoder process"));
-    });
+    let mut starts: Vec<f64> = (0..20)
+        .map(|_| {
+            let started = Instant::now();
+            drop(Pool::start(settings.clone()).expect("a decoder process"));
+            started.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    starts.sort_by(f64::total_cmp);
+    println!("{:<36}{:>12.3}{:>12.3}", "a process until it is ready", starts[0], starts[10]);
 }
 
 fn geometry(criterion: &mut Criterion) {
