@@ -9,11 +9,13 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::ptr::NonNull;
 use std::sync::mpsc;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -23,6 +25,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use serde::Serialize;
@@ -148,7 +151,7 @@ impl Pool {
         let fault = match asked {
             Ok(answer) => {
                 let Layout { input_bytes, output_bytes } = self.layout;
-                let output = Output { memory: &lent.process().memory, begin: input_bytes as u64, most: output_bytes };
+                let output = Output { memory: &lent.process().memory, begin: input_bytes, most: output_bytes };
                 match take(answer, &output) {
                     Some(taken) => {
                         lent.give_back();
@@ -276,15 +279,15 @@ impl Drop for Lent<'_> {
 
 /// The part of a process's memory file in which its answer lies. Only copied from: the process could still write there.
 pub(super) struct Output<'a> {
-    memory: &'a File,
-    begin: u64,
+    memory: &'a MemoryFile,
+    begin: usize,
     most: usize,
 }
 
 impl Output<'_> {
     /// Copies its first bytes. `None` if there are not so many.
     pub fn copy(&self, to: &mut [u8]) -> Option<()> {
-        (to.len() <= self.most).then(|| self.memory.read_exact_at(to, self.begin).ok()).flatten()
+        (to.len() <= self.most).then(|| self.memory.copy(self.begin, to)).flatten()
     }
 }
 
@@ -294,20 +297,20 @@ impl Output<'_> {
 struct DecoderProcess {
     child: Child,
     socket: OwnedFd,
-    memory: File,
+    memory: MemoryFile,
 }
 
 impl DecoderProcess {
     fn start(program: &Path, setup: &Setup) -> Result<Self, StartError> {
         let (socket, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        let memory = memory_file(setup.layout.bytes())?;
+        let memory = MemoryFile::new(setup.layout.bytes())?;
         let child = Command::new(program)
             // What `ps` shows, whatever the program is called through.
             .arg0("vouchd")
             .arg(ARGUMENT)
             .env_clear()
             .stdin(Stdio::from(theirs))
-            .stdout(Stdio::from(memory.try_clone()?))
+            .stdout(Stdio::from(memory.file.try_clone()?))
             // What decoders print may quote the picture.
             .stderr(Stdio::null())
             .spawn()?;
@@ -333,7 +336,7 @@ impl DecoderProcess {
     ) -> Result<Answer, Fault> {
         let started = Instant::now();
         // Fails only without memory for it: the host's trouble, and the question cannot be answered.
-        self.memory.write_all_at(input, 0).map_err(|_| Fault::Ended)?;
+        self.memory.file.write_all_at(input, 0).map_err(|_| Fault::Ended)?;
         self.send(question)?;
         self.receive(|| look(started))
     }
@@ -380,20 +383,54 @@ impl Drop for DecoderProcess {
 }
 
 /// A file in memory alone, of a fixed size that neither side can change, and never to be run.
-fn memory_file(bytes: usize) -> Result<File, StartError> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let name = c"vouch-decoder";
-    let no_code = MFdFlags::from_bits_retain(nix::libc::MFD_NOEXEC_SEAL);
-    let file = match memfd_create(name, flags | no_code) {
-        // A kernel before 6.3.
-        Err(Errno::EINVAL) => memfd_create(name, flags)?,
-        result => result?,
-    };
-    let file = File::from(file);
-    file.set_len(bytes as u64)?;
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file)
+struct MemoryFile {
+    file: File,
+    /// All of it, to be copied from: three times as fast as reading the file.
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone and to no thread.
+unsafe impl Send for MemoryFile {}
+
+impl MemoryFile {
+    fn new(bytes: usize) -> Result<Self, StartError> {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let name = c"vouch-decoder";
+        let no_code = MFdFlags::from_bits_retain(nix::libc::MFD_NOEXEC_SEAL);
+        let file = match memfd_create(name, flags | no_code) {
+            // A kernel before 6.3.
+            Err(Errno::EINVAL) => memfd_create(name, flags)?,
+            result => result?,
+        };
+        let file = File::from(file);
+        file.set_len(bytes as u64)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        let length = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
+        // SAFETY: the kernel chooses a place that is free, and the file cannot be shortened any more.
+        let start = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &file, 0) }?;
+        Ok(Self { file, start: start.cast(), bytes })
+    }
+
+    /// Copies what lies from `at` on. `None` if there are not so many bytes.
+    fn copy(&self, at: usize, to: &mut [u8]) -> Option<()> {
+        if at.checked_add(to.len())? > self.bytes {
+            return None;
+        }
+        // The process could write there at this moment. Then other bytes are copied, and nothing else comes of it: there is no reference to them, and what was copied is looked at
+        // only afterwards.
+        // SAFETY: within the mapping, as just checked, and `to` lies elsewhere.
+        unsafe { std::ptr::copy_nonoverlapping(self.start.as_ptr().add(at), to.as_mut_ptr(), to.len()) };
+        Some(())
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this length, and unmapped only here. If it fails, it stays mapped.
+        let _ = unsafe { munmap(self.start.cast(), self.bytes) };
+    }
 }
 
 // -------------------------------------------------------------------------------------------------------- the starter
