@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn symbols_come_through_to_the_bit() {
-        let quad = [[0.1f32, 3999.97], [1.0 / 3.0, 1e-7], [16_777_215.0, 0.30000001], [2.5, 11.999999]];
+        let quad = [[0.1f32, 3999.97], [1.0 / 3.0, 1e-7], [16_777_215.0, 0.7], [2.5, 11.999999]];
         let symbol = Barcode {
             symbology: Symbology::Pdf417,
             bytes: (0..=255).collect(),
