@@ -12,6 +12,7 @@ use common::{photo, root};
 use criterion::{Criterion, criterion_group, criterion_main};
 use vouch::checks::{FaceEvidence, MediaKind};
 use vouch::config::Config;
+use vouch::decoders::Decoders;
 use vouch::face::align;
 use vouch::face::embed::EmbeddingKind;
 use vouch::imaging::decode::{DecodeOptions, decode};
@@ -23,7 +24,7 @@ use vouch::pipeline::{Engine, FACE_LONG_SIDE_PX};
 fn stages(criterion: &mut Criterion) {
     let mut config = Config::default();
     config.models.pack_dir = Some(root().join("models/pack"));
-    let engine = Engine::load(&config, 1).expect("the model pack is missing; run `make pack`");
+    let engine = Engine::load(&config, Decoders::in_process(), 1).expect("the model pack is missing; run `make pack`");
     let context: Arc<RequestContext> = Arc::default();
     let listener: Arc<Listener> = Arc::new(|_, _| {});
     let file = photo("selfie.jpg");

@@ -24,6 +24,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use serde::Deserialize;
 use vouch::config::Config;
+use vouch::decoders::Decoders;
 use vouch::face::detect::FaceDetector;
 use vouch::face::embed::{Crop, FaceEmbedder};
 use vouch::face::landmarks::{FaceLandmarks, Mesh, Region};
@@ -355,7 +356,7 @@ fn motion(labels: &Path) -> anyhow::Result<()> {
 fn engine() -> anyhow::Result<Arc<Engine>> {
     let mut config = Config::default();
     config.models.pack_dir = Some(common::root().join("models/pack"));
-    Ok(Engine::load(&config, 1)?)
+    Ok(Engine::load(&config, Decoders::in_process(), 1)?)
 }
 
 /// Holds a rehearsal over frames; what it ended with.

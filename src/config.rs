@@ -35,6 +35,7 @@ pub struct Config {
     pub calibration: CalibrationConfig,
     pub inference: InferenceConfig,
     pub limits: LimitsConfig,
+    pub decoders: DecodersConfig,
     pub live: LiveConfig,
     pub metrics: MetricsConfig,
     pub traces: TracesConfig,
@@ -230,6 +231,20 @@ pub struct LimitsConfig {
     pub max_request_seconds: u64,
 }
 
+/// Where foreign bytes are decoded, and what that may cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecodersConfig {
+    /// Whether pictures, PDF files and barcodes are read in confined processes, default true. Where the host does not allow that, the daemon does not start.
+    pub isolated: bool,
+    /// How many there are, 0..=256; 0, the default, is twice the cores available.
+    pub processes: usize,
+    /// Memory that each may take for a file. MiB, 64..=65_536, default 1024: decoding takes up to 16 bytes for each pixel of `limits.max_pixels`.
+    pub memory_mb: u64,
+    /// How long decoding a file, rendering a page or looking for barcodes may take. Milliseconds, 100..=600_000, default 10_000.
+    pub deadline_ms: u64,
+}
+
 /// What a session of active liveness (`VerifyLive`) may take.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -398,6 +413,8 @@ impl Default for Config {
                 max_connections: 256,
                 max_request_seconds: 30,
             },
+            // The slowest pictures and pages within the limits above take two to three seconds on one core.
+            decoders: DecodersConfig { isolated: true, processes: 0, memory_mb: 1024, deadline_ms: 10_000 },
             live: LiveConfig { max_sessions: 256, max_seconds: 120, max_frames: 7200, max_bytes: 1 << 30 },
             metrics: MetricsConfig::default(),
             traces: TracesConfig { endpoint: None, sample_ratio: 0.1, allow_network: false },
@@ -613,6 +630,10 @@ fn validate(config: &Config) -> Vec<Problem> {
     range("limits.max_waiting_bytes", limits.max_waiting_bytes, limits.max_message_bytes as u64, 1 << 40);
     range("limits.max_connections", limits.max_connections as u64, 1, 65_536);
     range("limits.max_request_seconds", limits.max_request_seconds, 1, 3600);
+    let decoders = &config.decoders;
+    range("decoders.processes", decoders.processes as u64, 0, 256);
+    range("decoders.memory_mb", decoders.memory_mb, 64, 65_536);
+    range("decoders.deadline_ms", decoders.deadline_ms, 100, 600_000);
     let live = &config.live;
     range("live.max_sessions", live.max_sessions as u64, 1, 4096);
     range("live.max_seconds", live.max_seconds, 5, 600);

@@ -125,6 +125,8 @@ pub enum Unavailable {
     ModelLost,
     #[error("the audit log cannot be written, and nothing is answered without a record")]
     AuditUnavailable,
+    #[error("no decoder process can be started")]
+    NoDecoder,
 }
 
 impl Unavailable {
@@ -134,6 +136,7 @@ impl Unavailable {
             Self::Draining => "DRAINING",
             Self::ModelLost => "MODEL_LOST",
             Self::AuditUnavailable => "AUDIT_UNAVAILABLE",
+            Self::NoDecoder => "DECODER_UNAVAILABLE",
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! 1. [`api`]: the Unix socket, gRPC and the conversion between messages and our types. Nothing else knows the proto.
 //! 2. [`pipeline`]: admission, then plans and runs one verification and emits its events.
-//! 3. [`imaging`]: bytes to pixels: decode, orient, resize, warp, quality.
+//! 3. [`imaging`]: bytes to pixels: decode, orient, resize, warp, quality. [`decoders`] is where the bytes are read: in confined processes.
 //! 4. [`face`]: detect, align, embed, liveness and age scores, landmarks.
 //! 5. [`document`]: identity documents: lines of text, machine-readable zone, barcodes, fields.
 //! 6. [`checks`]: from evidence and calibration to outcomes; one file per check.
@@ -21,6 +21,7 @@ pub mod calibration;
 pub mod checks;
 pub mod cli;
 pub mod config;
+pub mod decoders;
 pub mod document;
 pub mod error;
 pub mod evaluation;

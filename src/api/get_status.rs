@@ -51,6 +51,7 @@ pub fn get_status(
         max_waiting: limits.max_waiting as u32,
         requests_total: door.requests,
         refused_total: door.refused,
+        decoder_processes: engine.reader.decoders.processes() as u32,
         resident_bytes: process::resident_bytes().unwrap_or(0),
         callers: accounts.into_iter().map(caller_status).collect(),
         activity: counts.map(|counts| activity(engine, counts)),

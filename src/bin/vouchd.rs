@@ -1,4 +1,4 @@
-//! The daemon: arguments, configuration, logging, lock, models, audit log, service, drain, in this order.
+//! The daemon: arguments, configuration, logging, lock, decoders, models, audit log, service, drain, in this order.
 //!
 //! The socket's place is reserved first, so that a second daemon fails at once, but the socket appears only after each model has a
 //! warm session, so that who can connect is also answered; under socket activation callers wait in the meantime. Whatever prevents the
@@ -22,12 +22,17 @@ use vouch::api::service::VerificationService;
 use vouch::audit::{AuditLog, OpenError};
 use vouch::cli::vouchd::Args;
 use vouch::config::{self, ConfigError, Flags};
+use vouch::decoders::{self, Decoders};
 use vouch::error::exit;
 use vouch::ops::metrics::{Exporter, install};
 use vouch::ops::{logging, process, systemd, traces};
 use vouch::pipeline::{Engine, EngineSlot, LoadError};
 
 fn main() -> ExitCode {
+    // Before anything else: a decoder process has no configuration, no log and no models.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == decoders::process::ARGUMENT) {
+        return decoders::process::run();
+    }
     process::turn_telemetry_off();
     process::bound_kept_memory();
     match start(Args::parse()) {
@@ -75,8 +80,9 @@ fn start(args: Args) -> anyhow::Result<()> {
     let cores = process::available_cores();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), cores, "starting");
 
-    // Before there is a socket to connect to: whoever can connect finds warm models.
-    let engine = EngineSlot::new(Engine::load(&config, cores)?);
+    // Before there is a socket to connect to: whoever can connect finds decoders and warm models.
+    let decoders = Decoders::start(&config, cores).context(NO_DECODERS)?;
+    let engine = EngineSlot::new(Engine::load(&config, decoders, cores)?);
     let audit = AuditLog::start(&config.audit, config.sha256(), loaded(&engine.current()))?;
     let reloader = Reloader::new(
         Arc::clone(&engine),
@@ -151,6 +157,9 @@ fn start(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Said before the reason.
+const NO_DECODERS: &str = "decoders.isolated = true, but there can be no confined decoder process (false lets vouchd decode in its own process)";
+
 /// Now and then, if there were requests in between. A longer pause keeps more (some 10 MB for each second of full load on two
 /// cores), a shorter one costs more fresh pages.
 async fn give_back_memory(engine: Arc<EngineSlot>) {
@@ -204,6 +213,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
     if let Some(error) = error.downcast_ref::<LoadError>() {
         return error.exit_code();
+    }
+    if error.downcast_ref::<decoders::StartError>().is_some() {
+        return exit::CONFIG;
     }
     if let Some(error) = error.downcast_ref::<OpenError>() {
         return error.exit_code();

@@ -437,7 +437,7 @@ pub(crate) mod testing {
     use std::path::Path;
 
     use super::*;
-    use crate::document::barcode::{Barcode, Symbology};
+    use crate::document::barcode::{Attempt, Barcode, Symbology};
     use crate::document::fields::Source;
     use crate::document::mrz::{ReadLine, repair};
     use crate::document::{aamva, fields};
@@ -510,7 +510,7 @@ pub(crate) mod testing {
                 quad: [[0.0; 2]; 4],
                 part: None,
                 inverted: false,
-                found_by: "made up",
+                found_by: Attempt::Plain,
                 agreed: true,
             };
             let licence = aamva::parse(text.as_bytes()).unwrap();

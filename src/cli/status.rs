@@ -84,6 +84,7 @@ fn to_json(status: &GetStatusResponse) -> Value {
         "running": status.running, "waiting": status.waiting, "max_running": status.max_running,
         "max_waiting": status.max_waiting, "requests_total": status.requests_total,
         "refused_total": status.refused_total, "resident_bytes": status.resident_bytes, "callers": callers,
+        "decoder_processes": status.decoder_processes,
     })
 }
 
@@ -102,6 +103,10 @@ fn to_text(status: &GetStatusResponse, paint: Paint) -> String {
     );
     if !status.device_fallback_reason.is_empty() {
         let _ = writeln!(text, "{}", paint.warning(&format!("no usable GPU: {}", status.device_fallback_reason)));
+    }
+    if status.decoder_processes == 0 {
+        let _ =
+            writeln!(text, "{}", paint.warning("decoders run in the daemon's own process: decoders.isolated = false"));
     }
     let _ = writeln!(
         text,

@@ -1,20 +1,21 @@
 //! Picture files to upright 8-bit RGB.
 //!
-//! Called by `pipeline`, once per picture of a request. The format is told by the first bytes and never by a name. JPEG goes
+//! Called by `decoders`, once per picture of a request. The format is told by the first bytes and never by a name. JPEG goes
 //! through libjpeg-turbo, which reports damage that other decoders pass over in silence and can decode at 1/2, 1/4 or 1/8 of
 //! the size at less cost; HEIC through the host's libheif if there is one; PNG, WebP and TIFF through the `image` crate.
 //!
 //! Every limit is checked on the header before memory for pixels is taken. What is left out: colour profiles are ignored,
 //! animations are refused, and of several pictures in one file only the first is read. No decoder used here can be interrupted
-//! once it has started, so time is bounded by the limits alone: the slowest file found within the default limits, a progressive
-//! JPEG of 50 MP with more than 32 scans, took 2.4 s. Callers ask for their deadline before and after. A panic in a third-party
-//! decoder is caught by `pipeline`.
+//! once it has started, so here time is bounded by the limits alone: the slowest file found within the default limits, a
+//! progressive JPEG of 50 MP with more than 32 scans, took 2.4 s. The daemon lets decoders run in processes that it can kill
+//! (`decoders`), which also ends what a fault or a panic in them does.
 
 use std::io::{Cursor, ErrorKind};
 
 use image::codecs::{png::PngDecoder, tiff::TiffDecoder, webp::WebPDecoder};
 use image::metadata::Orientation as StoredOrientation;
 use image::{ColorType, ImageDecoder, ImageError, Limits};
+use serde::{Deserialize, Serialize};
 use turbojpeg::{Colorspace, Decompressor, PixelFormat, ScalingFactor};
 
 use super::Image;
@@ -34,7 +35,7 @@ const MAX_JPEG_SCANS: u32 = 32;
 const MAX_JPEG_PADDING_BYTES: u32 = 64;
 
 /// What to accept and how large a picture is needed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecodeOptions {
     /// Size of the file.
     pub max_bytes: u64,
@@ -62,7 +63,7 @@ impl Default for DecodeOptions {
 }
 
 /// Kind of a picture file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     Jpeg,
     Png,
@@ -83,11 +84,11 @@ impl std::fmt::Display for Format {
     }
 }
 
-/// A decoded picture.
+/// A decoded picture. `I` is what its pixels became ([`Canvas::Picture`]).
 #[derive(Debug, Clone)]
-pub struct Decoded {
+pub struct Decoded<I = Image> {
     /// Upright, perhaps smaller than the source.
-    pub image: Image,
+    pub image: I,
     /// Width in pixels of the upright picture at full size.
     pub source_width: u32,
     /// Height in pixels of the upright picture at full size.
@@ -100,8 +101,47 @@ pub struct Decoded {
     pub orientation: Orientation,
 }
 
+/// Where pixels are put: into memory of their own ([`OwnMemory`]), or wherever a decoder process shall leave them.
+pub trait Canvas {
+    type Picture;
+
+    /// Lets `fill` write the pixels (`[height, width, 3]`, 8-bit RGB) in the place where they stay. It writes all of them or fails: what lay there before is unknown.
+    ///
+    /// # Errors
+    /// Whatever `fill` returns.
+    fn build(
+        &mut self,
+        width: u32,
+        height: u32,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), DecodeError>,
+    ) -> Result<Self::Picture, DecodeError>;
+
+    /// Takes a picture that is there already.
+    fn place(&mut self, image: Image) -> Self::Picture;
+}
+
+/// The canvas of [`decode`].
+struct OwnMemory;
+
+impl Canvas for OwnMemory {
+    type Picture = Image;
+
+    fn build(
+        &mut self,
+        width: u32,
+        height: u32,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), DecodeError>,
+    ) -> Result<Image, DecodeError> {
+        Image::try_build(width, height, fill)
+    }
+
+    fn place(&mut self, image: Image) -> Image {
+        image
+    }
+}
+
 /// A quantity with a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limit {
     Bytes,
     Pixels,
@@ -123,14 +163,43 @@ impl std::fmt::Display for Limit {
     }
 }
 
+/// What a file is that cannot be read. A closed set, since a decoder process names it and is not trusted with words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Found {
+    #[error("a GIF picture")]
+    Gif,
+    #[error("a PDF document")]
+    Pdf,
+    #[error("a BMP picture")]
+    Bmp,
+    #[error("an AVIF picture")]
+    Avif,
+    #[error("a video or another ISO media file")]
+    IsoMedia,
+    #[error("a ZIP archive")]
+    Zip,
+    #[error("a RIFF file of another kind")]
+    Riff,
+    #[error("text")]
+    Text,
+    #[error("data of an unknown kind")]
+    Unknown,
+    #[error("a {0} picture of a rare kind")]
+    Rare(Format),
+    #[error("a HEIC picture, and libheif is not installed")]
+    HeicWithoutLibrary,
+    #[error("a HEIC picture of a kind that the host's libheif cannot read")]
+    HeicOfOtherKind,
+}
+
 /// Why a file gave no picture. The texts hold nothing of the picture's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum DecodeError {
     #[error("the picture is empty")]
     Empty,
     /// `found` says what it is instead.
     #[error("not a JPEG, PNG, WebP, TIFF or HEIC picture that can be read here: {found}")]
-    UnsupportedFormat { found: &'static str },
+    UnsupportedFormat { found: Found },
     #[error("the {0} picture ends too early")]
     Truncated(Format),
     #[error("the {0} picture is damaged")]
@@ -139,6 +208,8 @@ pub enum DecodeError {
     TooLarge { limit: Limit, allowed: u64 },
     #[error("the {0} picture is animated; send a single picture")]
     Animated(Format),
+    #[error("the picture takes more memory than a decoder may use")]
+    OutOfMemory,
 }
 
 impl DecodeError {
@@ -151,6 +222,7 @@ impl DecodeError {
             Self::Corrupt(_) => "IMAGE_CORRUPT",
             Self::TooLarge { .. } => "IMAGE_TOO_LARGE",
             Self::Animated(_) => "IMAGE_ANIMATED",
+            Self::OutOfMemory => "IMAGE_DECODER_FAILED",
         }
     }
 }
@@ -160,22 +232,36 @@ impl DecodeError {
 /// # Errors
 /// See [`DecodeError`]. A file that ends early or is visibly damaged is an error even if part of it could be shown.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeError> {
+    decode_onto(&mut OwnMemory, bytes, options)
+}
+
+/// As [`decode`], with the pixels on a canvas.
+///
+/// # Errors
+/// Those of [`decode`].
+pub fn decode_onto<C: Canvas>(
+    canvas: &mut C,
+    bytes: &[u8],
+    options: &DecodeOptions,
+) -> Result<Decoded<C::Picture>, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
     if bytes.len() as u64 > options.max_bytes {
         return Err(DecodeError::TooLarge { limit: Limit::Bytes, allowed: options.max_bytes });
     }
-    match sniff(bytes)? {
-        Format::Jpeg => decode_jpeg(bytes, options),
-        Format::Png => decode_png(bytes, options),
-        Format::WebP => decode_webp(bytes, options),
-        Format::Tiff => decode_tiff(bytes, options),
+    let decoded = match sniff(bytes)? {
+        Format::Jpeg => return decode_jpeg(canvas, bytes, options),
+        Format::Png => decode_png(bytes, options)?,
+        Format::WebP => decode_webp(bytes, options)?,
+        Format::Tiff => decode_tiff(bytes, options)?,
         Format::Heic => {
             let image = heic::decode(bytes, |width, height| check_size(width, height, options))?;
-            Ok(full_size(image, Format::Heic, Orientation::Upright))
+            full_size(image, Format::Heic, Orientation::Upright)
         }
-    }
+    };
+    let Decoded { image, source_width, source_height, scale, format, orientation } = decoded;
+    Ok(Decoded { image: canvas.place(image), source_width, source_height, scale, format, orientation })
 }
 
 /// Tells the format from the first bytes.
@@ -198,8 +284,8 @@ fn sniff(bytes: &[u8]) -> Result<Format, DecodeError> {
     if bytes.get(4..8) == Some(b"ftyp") {
         return match brand {
             b"heic" | b"heix" | b"heim" | b"heis" | b"mif1" | b"msf1" | b"hevc" | b"hevx" => Ok(Format::Heic),
-            b"avif" | b"avis" => Err(DecodeError::UnsupportedFormat { found: "an AVIF picture" }),
-            _ => Err(DecodeError::UnsupportedFormat { found: "a video or another ISO media file" }),
+            b"avif" | b"avis" => Err(DecodeError::UnsupportedFormat { found: Found::Avif }),
+            _ => Err(DecodeError::UnsupportedFormat { found: Found::IsoMedia }),
         };
     }
     // Files that end inside the signature.
@@ -214,19 +300,19 @@ fn sniff(bytes: &[u8]) -> Result<Format, DecodeError> {
     }
     let head = &bytes[..bytes.len().min(512)];
     let found = if bytes.starts_with(b"GIF8") {
-        "a GIF picture"
+        Found::Gif
     } else if head.windows(5).any(|window| window == b"%PDF-") {
-        "a PDF document"
+        Found::Pdf
     } else if bytes.starts_with(b"BM") && bytes.len() > 14 && bytes[6..10] == [0; 4] {
-        "a BMP picture"
+        Found::Bmp
     } else if bytes.starts_with(b"PK\x03\x04") {
-        "a ZIP archive"
+        Found::Zip
     } else if is_riff {
-        "a RIFF file of another kind"
+        Found::Riff
     } else if head.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..)) {
-        "text"
+        Found::Text
     } else {
-        "data of an unknown kind"
+        Found::Unknown
     };
     Err(DecodeError::UnsupportedFormat { found })
 }
@@ -250,7 +336,11 @@ fn full_size(image: Image, format: Format, orientation: Orientation) -> Decoded 
 
 // ---------------------------------------------------------------------------------------------------------------- JPEG
 
-fn decode_jpeg(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeError> {
+fn decode_jpeg<C: Canvas>(
+    canvas: &mut C,
+    bytes: &[u8],
+    options: &DecodeOptions,
+) -> Result<Decoded<C::Picture>, DecodeError> {
     let Segments { adobe, scan_start } = read_segments(bytes)?;
     // Compressed data never holds the end marker, so its absence tells a cut file from a damaged one.
     let is_cut = || !bytes[scan_start..].windows(2).any(|pair| pair == b"\xff\xd9");
@@ -294,15 +384,15 @@ fn decode_jpeg(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeE
             let mut cmyk = vec![0; width * height * 4];
             read(PixelFormat::CMYK, &mut cmyk)?;
             let image = Image::build(small_width, small_height, |rgb| cmyk_to_rgb(&cmyk, adobe, rgb));
-            orient::apply(&image, orientation)
+            canvas.place(orient::apply(&image, orientation))
         }
         _ if orientation == Orientation::Upright => {
-            Image::try_build(small_width, small_height, |rgb| read(PixelFormat::RGB, rgb))?
+            canvas.build(small_width, small_height, |rgb| read(PixelFormat::RGB, rgb))?
         }
         _ => {
             let mut stored = vec![0; width * height * 3];
             read(PixelFormat::RGB, &mut stored)?;
-            orient::apply_to_pixels(&stored, small_width, small_height, orientation)
+            canvas.place(orient::apply_to_pixels(&stored, small_width, small_height, orientation))
         }
     };
     let (source_width, source_height) =
@@ -361,12 +451,14 @@ fn jpeg_error(error: turbojpeg::Error) -> DecodeError {
     let turbojpeg::Error::TurboJpegError(message) = error else {
         return DecodeError::Corrupt(Format::Jpeg);
     };
-    if message.starts_with("Premature end") {
+    if message.starts_with("Insufficient memory") || message.contains("Memory allocation failure") {
+        DecodeError::OutOfMemory
+    } else if message.starts_with("Premature end") {
         DecodeError::Truncated(Format::Jpeg)
     } else if message.starts_with("Progressive JPEG image has more than") {
         DecodeError::TooLarge { limit: Limit::JpegScans, allowed: MAX_JPEG_SCANS.into() }
     } else if message.starts_with("Unsupported") || message.contains("not supported") {
-        DecodeError::UnsupportedFormat { found: "a JPEG picture of a rare kind" }
+        DecodeError::UnsupportedFormat { found: Found::Rare(Format::Jpeg) }
     } else {
         DecodeError::Corrupt(Format::Jpeg)
     }
@@ -492,12 +584,7 @@ fn decoder_error(error: ImageError, format: Format, options: &DecodeOptions) -> 
             limit: Limit::DecodedBytes,
             allowed: options.max_pixels.saturating_mul(MAX_DECODED_BYTES_PER_PIXEL),
         },
-        ImageError::Unsupported(_) => DecodeError::UnsupportedFormat {
-            found: match format {
-                Format::Tiff => "a TIFF picture of a rare kind",
-                _ => "a picture of a rare kind",
-            },
-        },
+        ImageError::Unsupported(_) => DecodeError::UnsupportedFormat { found: Found::Rare(format) },
         _ => DecodeError::Corrupt(format),
     }
 }
@@ -515,11 +602,7 @@ fn to_rgb8(color: ColorType, raw: &[u8], rgb: &mut [u8], format: Format) -> Resu
         ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8 => convert::<1>(color, raw, rgb, byte),
         ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => convert::<2>(color, raw, rgb, wide),
         ColorType::Rgb32F | ColorType::Rgba32F => convert::<4>(color, raw, rgb, float),
-        _ => {
-            let found =
-                if format == Format::Tiff { "a TIFF picture of a rare kind" } else { "a picture of a rare kind" };
-            return Err(DecodeError::UnsupportedFormat { found });
-        }
+        _ => return Err(DecodeError::UnsupportedFormat { found: Found::Rare(format) }),
     }
     Ok(())
 }
@@ -877,7 +960,8 @@ mod tests {
             (b"\0\0\0\x18ftypavif\0\0\0\0", "an AVIF picture"),
             (b"\0\x01\x02\x03", "data of an unknown kind"),
         ] {
-            assert_eq!(decode_default(bytes).expect_err(expected), DecodeError::UnsupportedFormat { found: expected });
+            let Err(DecodeError::UnsupportedFormat { found }) = decode_default(bytes) else { panic!("{expected}") };
+            assert_eq!(found.to_string(), expected);
         }
     }
 

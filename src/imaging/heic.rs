@@ -1,7 +1,7 @@
 //! HEIC through the host's libheif, if there is one.
 //!
 //! Called by `decode`. HEVC decoders are not shipped with vouch (patents, LGPL), so the library is looked for when the first
-//! HEIC file arrives and its absence is an ordinary error. Only the primary picture is read, as 8-bit RGB; libheif itself
+//! HEIC file arrives, in a decoder process before (`decoders`), and its absence is an ordinary error. Only the primary picture is read, as 8-bit RGB; libheif itself
 //! applies the file's rotation and mirroring, so the EXIF orientation of a HEIC file must not be applied again. The few
 //! functions used have kept their C interface since libheif 1.4 (`libheif/heif.h`); tested with Debian 12's 1.15.1.
 //!
@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use super::Image;
-use super::decode::{DecodeError, Format, Limit};
+use super::decode::{DecodeError, Format, Found, Limit};
 
 /// Names under which the library is looked for, in the dynamic linker's way.
 const LIBRARY: &str = "libheif.so.1";
@@ -26,6 +26,7 @@ const CHROMA_INTERLEAVED_RGB: c_int = 10;
 const CHANNEL_INTERLEAVED: c_int = 10;
 const ERROR_UNSUPPORTED_FILETYPE: c_int = 3;
 const ERROR_UNSUPPORTED_FEATURE: c_int = 4;
+const ERROR_MEMORY: c_int = 6;
 const SUBERROR_END_OF_DATA: c_int = 100;
 const SUBERROR_SECURITY_LIMIT_EXCEEDED: c_int = 1000;
 
@@ -102,6 +103,15 @@ pub fn is_available() -> bool {
     libheif().is_some()
 }
 
+/// Loads the library with its plug-ins, for a process that can open nothing later. True if HEIC files can be read.
+pub fn warm_up() -> bool {
+    let Some(heif) = libheif() else { return false };
+    // libheif loads its plug-ins with the first context.
+    // SAFETY: made and released at once, in the order that heif.h asks for.
+    drop(Owned { object: unsafe { (heif.context_alloc)() }, release: heif.context_free });
+    true
+}
+
 /// A libheif object, released when it goes out of scope.
 struct Owned {
     object: Opaque,
@@ -120,8 +130,7 @@ impl Drop for Owned {
 /// # Errors
 /// `UnsupportedFormat` without libheif or for a file that it cannot read, whatever `check_size` returns, `Truncated`, `Corrupt`.
 pub fn decode(bytes: &[u8], check_size: impl Fn(u32, u32) -> Result<(), DecodeError>) -> Result<Image, DecodeError> {
-    let heif =
-        libheif().ok_or(DecodeError::UnsupportedFormat { found: "a HEIC picture, and libheif is not installed" })?;
+    let heif = libheif().ok_or(DecodeError::UnsupportedFormat { found: Found::HeicWithoutLibrary })?;
     let corrupt = DecodeError::Corrupt(Format::Heic);
 
     // SAFETY (all blocks of this function): the objects are used between their creation and their release, in the order that
@@ -176,9 +185,10 @@ fn check(error: HeifError) -> Result<(), DecodeError> {
         (_, SUBERROR_END_OF_DATA) => Err(DecodeError::Truncated(Format::Heic)),
         // libheif's own limits lie above ours; it does not tell which one was hit.
         (_, SUBERROR_SECURITY_LIMIT_EXCEEDED) => Err(DecodeError::TooLarge { limit: Limit::SidePx, allowed: 32_768 }),
-        (ERROR_UNSUPPORTED_FILETYPE | ERROR_UNSUPPORTED_FEATURE, _) => Err(DecodeError::UnsupportedFormat {
-            found: "a HEIC picture of a kind that the host's libheif cannot read",
-        }),
+        (ERROR_UNSUPPORTED_FILETYPE | ERROR_UNSUPPORTED_FEATURE, _) => {
+            Err(DecodeError::UnsupportedFormat { found: Found::HeicOfOtherKind })
+        }
+        (ERROR_MEMORY, _) => Err(DecodeError::OutOfMemory),
         _ => Err(DecodeError::Corrupt(Format::Heic)),
     }
 }

@@ -6,10 +6,12 @@
 
 use std::io::Cursor;
 
+use serde::{Deserialize, Serialize};
+
 use super::Image;
 
 /// The eight ways in which stored pixels can relate to the upright picture; the numbers are those of the EXIF tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Orientation {
     /// Stored upright.

@@ -20,6 +20,7 @@ pub const MODEL_RUN_SECONDS: &str = "vouch_model_run_seconds";
 pub const MODEL_WAIT_SECONDS: &str = "vouch_model_wait_seconds";
 pub const MODEL_BATCH_ITEMS: &str = "vouch_model_batch_items";
 pub const MODEL_RUN_FAILURES: &str = "vouch_model_run_failures_total";
+pub const DECODER_FAILURES: &str = "vouch_decoder_failures_total";
 pub const AUDIT_BROKEN: &str = "vouch_audit_broken";
 pub const RELOADS: &str = "vouch_reloads_total";
 pub const TRACE_SPANS: &str = "vouch_trace_spans_total";
@@ -89,6 +90,9 @@ pub fn install(wants_exporter: bool) -> Result<(Counts, Option<Exporter>), Insta
     // A series that begins with 1 is no increase to Prometheus: those that alerts go by begin with 0.
     counter!(RELOADS, "result" => "refused").increment(0);
     counter!(ERRORS, "code" => "INTERNAL", "reason" => "INTERNAL").increment(0);
+    for reason in ["ended", "forbidden", "slow", "protocol"] {
+        counter!(DECODER_FAILURES, "reason" => reason).increment(0);
+    }
     Ok((counts, exporter))
 }
 
@@ -128,6 +132,7 @@ fn describe() {
     describe_histogram!(MODEL_WAIT_SECONDS, Unit::Seconds, "Time of an input in a model's queue.");
     describe_histogram!(MODEL_BATCH_ITEMS, "Inputs in a run.");
     describe_counter!(MODEL_RUN_FAILURES, "Runs that failed.");
+    describe_counter!(DECODER_FAILURES, "Decoder processes that ended at a file, by reason.");
     describe_counter!(RELOADS, "Reloads, by result: done or refused.");
     describe_counter!(TRACE_SPANS, "Spans of traces, by result: sent, failed or dropped.");
     describe_gauge!(AUDIT_BROKEN, "1 while the audit log cannot be written; absent without an audit log.");

@@ -73,13 +73,25 @@ fn quota_v1(group: &Path) -> Option<f64> {
 /// # Errors
 /// If `/proc` is not there or not as `proc(5)` says.
 pub fn resident_bytes() -> io::Result<u64> {
+    own_bytes(1)
+}
+
+/// Address space of this process: all that counts for `RLIMIT_AS`.
+///
+/// # Errors
+/// If `/proc` is not there or not as `proc(5)` says.
+pub fn mapped_bytes() -> io::Result<u64> {
+    own_bytes(0)
+}
+
+/// A field of `statm`: size resident shared text lib data dt, in pages.
+fn own_bytes(field: usize) -> io::Result<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
-    // Fields: size resident shared text lib data dt, in pages.
-    let pages: Option<u64> = statm.split_whitespace().nth(1).and_then(|field| field.parse().ok());
+    let pages: Option<u64> = statm.split_whitespace().nth(field).and_then(|field| field.parse().ok());
     let page_bytes = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|bytes| u64::try_from(bytes).ok());
     match (pages, page_bytes) {
         (Some(pages), Some(page_bytes)) => Ok(pages * page_bytes),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "/proc/self/statm has no resident size")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "/proc/self/statm is not as expected")),
     }
 }
 
@@ -130,6 +142,23 @@ pub fn bound_kept_memory() {
             [(M_ARENA_MAX, ARENAS), (M_MMAP_THRESHOLD, MAPPED_FROM_BYTES), (M_TRIM_THRESHOLD, KEPT_AT_END_BYTES)]
         {
             // SAFETY: mallopt(3) takes two integers and changes nothing but the allocator's settings.
+            unsafe { mallopt(parameter, value) };
+        }
+    }
+}
+
+/// Lets the allocator of a decoder process keep what it is given back, so that the next picture finds pages that are there. The process gives them back when
+/// nothing is asked of it for a while ([`give_back_free_memory`]).
+pub fn keep_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        use nix::libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt};
+        /// glibc's own largest value (`HEAP_MAX_SIZE / 2`). Larger blocks, of pictures above ten megapixels, are mapped apart and go back at once.
+        const MAPPED_FROM_BYTES: i32 = 32 << 20;
+        for (parameter, value) in
+            [(M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, MAPPED_FROM_BYTES), (M_TRIM_THRESHOLD, i32::MAX)]
+        {
+            // SAFETY: as in `bound_kept_memory`.
             unsafe { mallopt(parameter, value) };
         }
     }

@@ -8,15 +8,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::source::MediaReader;
 use super::{Engine, MediaLimits};
 use crate::calibration::LoadedCalibration;
 use crate::checks::{FURTHER_FACE_SHARE, Finding, Outcome, Terms as CheckTerms, Warning};
+use crate::decoders::Job;
 use crate::document::mrz::Date;
 use crate::error::Error;
 use crate::face::landmarks::{Mesh, Region};
 use crate::face::{Face, align};
 use crate::imaging::Image;
-use crate::imaging::decode::{DecodeOptions, decode};
+use crate::imaging::decode::DecodeOptions;
 use crate::imaging::quality;
 use crate::imaging::warp::Sampling;
 use crate::inference::RequestContext;
@@ -190,15 +192,14 @@ impl LiveSession {
     }
 
     fn decode(&self, file: &Bytes) -> Result<(Picture, [u32; 2]), Error> {
-        let MediaLimits { max_image_bytes, max_pixels } = self.engine.limits;
+        let MediaReader { limits: MediaLimits { max_image_bytes, max_pixels }, decoders } = &self.engine.reader;
         let options = DecodeOptions {
-            max_bytes: max_image_bytes as u64,
-            max_pixels: max_pixels.min(MAX_PIXELS),
+            max_bytes: *max_image_bytes as u64,
+            max_pixels: (*max_pixels).min(MAX_PIXELS),
             min_long_side_px: Some(LONG_SIDE_PX),
             ..DecodeOptions::default()
         };
-        let decoded =
-            decode(file, &options).map_err(|error| Error::invalid("frame.image", error.code(), error.to_string()))?;
+        let decoded = decoders.picture(file, &options, &Job { field: "frame.image", context: &self.context })?;
         let size = [decoded.source_width, decoded.source_height];
         Ok((Picture { image: decoded.image, scale: decoded.scale }, size))
     }

@@ -21,11 +21,12 @@ use admission::{Admission, AdmissionLimits};
 use document::{Document, Parts};
 use page::DocumentReaders;
 use picture::{FaceModels, Picture};
-use source::{Listener, Media, Source};
+use source::{Listener, Media, MediaReader, Source};
 
 use crate::calibration::{self, CalibrationSet, LoadedCalibration};
 use crate::checks;
 use crate::config::Config;
+use crate::decoders::Decoders;
 use crate::document::mrz::Date;
 use crate::document::mrz_reader::MrzReader;
 use crate::document::ocr::{MrzRecogniser, TextDetector, TextRecogniser, strip};
@@ -48,6 +49,12 @@ use crate::live::terms::Terms;
 use crate::models;
 use crate::models::manifest::{Colour, Layout, Manifest, ManifestError, Role};
 
+/// What an engine is loaded after.
+enum Origin<'a> {
+    Start(Arc<Decoders>),
+    Reload(&'a Engine),
+}
+
 /// Everything that is loaded once and shared by all requests.
 pub struct Engine {
     pub registry: Registry,
@@ -56,7 +63,7 @@ pub struct Engine {
     pub admission: Arc<Admission>,
     face_models: Arc<FaceModels>,
     document_readers: DocumentReaders,
-    limits: MediaLimits,
+    pub reader: MediaReader,
     pub live: LiveLimits,
     /// Places for sessions of active liveness.
     pub live_places: Arc<Semaphore>,
@@ -162,24 +169,29 @@ impl LoadError {
 }
 
 impl Engine {
-    /// Finds and loads everything that the configuration names, and warms it up. `cores` are those that the process may use.
+    /// Finds and loads everything that the configuration names, and warms it up. `cores` are those that the process may use. Whatever `config.decoders` says,
+    /// media are read by the `decoders` given.
     ///
     /// # Errors
     /// What is missing, altered or contradictory.
-    pub fn load(config: &Config, cores: usize) -> Result<Arc<Self>, LoadError> {
-        Self::load_after(None, config, cores).map(Arc::new)
+    pub fn load(config: &Config, decoders: Decoders, cores: usize) -> Result<Arc<Self>, LoadError> {
+        Self::load_after(Origin::Start(Arc::new(decoders)), config, cores).map(Arc::new)
     }
 
-    /// Loads models and calibrations anew. What did not change is taken over, and so are the door and who stands there: `config.limits` and
+    /// Loads models and calibrations anew. What did not change is taken over, and so are the decoders, the door and who stands there: `config.limits` and
     /// `config.live` are not looked at.
     ///
     /// # Errors
     /// What is missing, altered or contradictory; this engine is as good as before then.
     pub fn reload(&self, config: &Config, cores: usize) -> Result<Arc<Self>, LoadError> {
-        Self::load_after(Some(self), config, cores).map(Arc::new)
+        Self::load_after(Origin::Reload(self), config, cores).map(Arc::new)
     }
 
-    fn load_after(previous: Option<&Self>, config: &Config, cores: usize) -> Result<Self, LoadError> {
+    fn load_after(origin: Origin<'_>, config: &Config, cores: usize) -> Result<Self, LoadError> {
+        let (previous, decoders) = match origin {
+            Origin::Start(decoders) => (None, decoders),
+            Origin::Reload(previous) => (Some(previous), Arc::clone(&previous.reader.decoders)),
+        };
         let pack_dir = models::find_pack_dir(config.models.pack_dir.as_deref());
         let own_models = models::find_own_models(config.models.overrides.as_deref());
         let manifest = Manifest::load(own_models.as_deref())?;
@@ -215,15 +227,16 @@ impl Engine {
             max_duration: Duration::from_secs(config.live.max_seconds),
             bounds: Bounds { max_frames: config.live.max_frames, max_bytes: config.live.max_bytes },
         };
+        let reader = MediaReader { limits, decoders };
         let engine =
-            Self { config_sha256: config.sha256(), ..Self::new(registry, calibrations, limits, live, admission)? };
+            Self { config_sha256: config.sha256(), ..Self::new(registry, calibrations, reader, live, admission)? };
         Ok(match previous {
             None => engine,
             Some(previous) => {
                 engine.registry.take_over(&previous.registry)?;
                 Self {
                     admission: Arc::clone(&previous.admission),
-                    limits: previous.limits,
+                    reader: previous.reader.clone(),
                     live: previous.live,
                     live_places: Arc::clone(&previous.live_places),
                     started: previous.started,
@@ -240,7 +253,7 @@ impl Engine {
     fn new(
         registry: Registry,
         calibrations: CalibrationSet,
-        limits: MediaLimits,
+        reader: MediaReader,
         live: LiveLimits,
         admission: AdmissionLimits,
     ) -> Result<Self, LoadError> {
@@ -312,7 +325,7 @@ impl Engine {
             admission: Admission::new(admission),
             face_models,
             document_readers,
-            limits,
+            reader,
             live,
             live_places: Arc::new(Semaphore::new(live.max_sessions)),
             started: Instant::now(),
@@ -327,7 +340,7 @@ impl Engine {
 
     /// Puts a picture to work in which faces are all that is looked for.
     pub fn picture(&self, media: Media, context: &Arc<RequestContext>, listener: &Arc<Listener>) -> Picture {
-        let source = Source::of_face(media, self.limits, FACE_LONG_SIDE_PX, context, listener);
+        let source = Source::of_face(media, &self.reader, FACE_LONG_SIDE_PX, context, listener);
         Picture::new(source, Arc::clone(&self.face_models))
     }
 
@@ -344,7 +357,7 @@ impl Engine {
         context: &Arc<RequestContext>,
         listener: &Arc<Listener>,
     ) -> Result<Document, Error> {
-        let sources = Source::of_document(media, self.limits, context, listener)?;
+        let sources = Source::of_document(media, &self.reader, context, listener)?;
         Ok(Document::new(sources, parts, &self.document_readers, &self.face_models, today))
     }
 
@@ -353,7 +366,7 @@ impl Engine {
     /// # Errors
     /// [`Error::InvalidInput`].
     pub fn check_size(&self, data: &[u8], field: &str) -> Result<(), Error> {
-        let (size, limit) = (data.len(), self.limits.max_image_bytes);
+        let (size, limit) = (data.len(), self.reader.limits.max_image_bytes);
         if size == 0 {
             Err(Error::invalid(field, "IMAGE_EMPTY", "there are no bytes"))
         } else if size > limit {

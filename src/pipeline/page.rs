@@ -5,7 +5,7 @@
 //! about another.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::source::{News, Source, Stage};
 use crate::document::barcode::{self, Effort, Luma, Symbology};
@@ -198,20 +198,12 @@ impl Page {
         let source = &self.source;
         let image = &source.decoded()?.image;
         let read = source.timed(Stage::Barcode, || {
-            let end = Instant::now() + BARCODE_BUDGET;
-            let is_over = || {
-                let now = Instant::now();
-                now >= end || source.context.check(now).is_err()
-            };
             let Some(picture) = Luma::new(image.width, image.height, luma(image)) else {
                 return Err(Error::internal("a decoded picture has sides that the barcode reader does not take"));
             };
             let until = Symbology::DOCUMENT.into_iter().filter(|kind| kind.corrects_errors()).collect();
             let request = barcode::Request { until, effort, ..barcode::Request::default() };
-            let symbols =
-                barcode::read(&picture, &request, &is_over).map_err(|error| Error::internal(error.to_string()))?;
-            source.context.check(Instant::now())?;
-            Ok(symbols)
+            source.barcodes(&picture, &request, BARCODE_BUDGET)
         })?;
         Ok(barcode::join_parts(read).into_iter().filter_map(ReadBarcode::of).map(Arc::new).collect())
     }

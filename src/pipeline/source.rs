@@ -12,12 +12,14 @@ use super::MediaLimits;
 use super::document::MAX_PAGES;
 use super::picture::Portrait;
 use crate::checks::{MediaKind, Warning};
+use crate::decoders::{Decoders, Job};
+use crate::document::barcode::{self, Barcode, Luma};
 use crate::document::content::ReadBarcode;
 use crate::document::locate::Located;
 use crate::document::mrz_reader::FoundMrz;
 use crate::error::Error;
 use crate::imaging::Image;
-use crate::imaging::decode::{DecodeOptions, Decoded, decode};
+use crate::imaging::decode::{DecodeOptions, Decoded};
 use crate::imaging::pdf;
 use crate::inference::RequestContext;
 use crate::ops::metrics as names;
@@ -91,6 +93,13 @@ pub struct Media {
     pub field: String,
 }
 
+/// What media are read by, and what they may cost.
+#[derive(Clone)]
+pub struct MediaReader {
+    pub limits: MediaLimits,
+    pub decoders: Arc<Decoders>,
+}
+
 /// A decoded picture, EXIF orientation applied.
 pub struct Pixels {
     pub image: Image,
@@ -107,7 +116,7 @@ pub struct Source {
     page_of_file: Option<usize>,
     file: u32,
     origin: Origin,
-    limits: MediaLimits,
+    reader: MediaReader,
     min_long_side_px: Option<u32>,
     pub context: Arc<RequestContext>,
     listener: Arc<Listener>,
@@ -118,7 +127,7 @@ impl Source {
     /// A picture of a face, decoded no larger than `min_long_side_px` demands.
     pub fn of_face(
         media: Media,
-        limits: MediaLimits,
+        reader: &MediaReader,
         min_long_side_px: u32,
         context: &Arc<RequestContext>,
         listener: &Arc<Listener>,
@@ -128,7 +137,7 @@ impl Source {
             media,
             page_of_file: None,
             file: 0,
-            limits,
+            reader: reader.clone(),
             min_long_side_px: Some(min_long_side_px),
             context: Arc::clone(context),
             listener: Arc::clone(listener),
@@ -143,17 +152,15 @@ impl Source {
     /// [`Error::InvalidInput`] for a PDF file whose pages cannot be counted, and for more than [`MAX_PAGES`] in all.
     pub fn of_document(
         media: Vec<Media>,
-        limits: MediaLimits,
+        reader: &MediaReader,
         context: &Arc<RequestContext>,
         listener: &Arc<Listener>,
     ) -> Result<Vec<Arc<Self>>, Error> {
         let mut pages: Vec<Arc<Self>> = Vec::new();
         for (file, media) in (0..).zip(media) {
-            let is_over = || context.check(Instant::now()).is_err();
             let in_file = if pdf::is_pdf(&media.data) {
-                let counted = pdf::page_count(&media.data, &limits.pdf(), &is_over);
-                context.check(Instant::now())?;
-                Some(counted.map_err(|error| Error::invalid(&media.field, error.code(), error.to_string()))?)
+                let job = Job { field: &media.field, context };
+                Some(reader.decoders.page_count(&media.data, &reader.limits.pdf(), &job)?)
             } else {
                 None
             };
@@ -167,7 +174,7 @@ impl Source {
                     media: media.clone(),
                     page_of_file: in_file.map(|_| page),
                     file,
-                    limits,
+                    reader: reader.clone(),
                     min_long_side_px: None,
                     context: Arc::clone(context),
                     listener: Arc::clone(listener),
@@ -197,23 +204,37 @@ impl Source {
     }
 
     fn decode(&self) -> Result<Pixels, Error> {
-        let invalid = |code, reason| Error::invalid(&self.media.field, code, reason);
-        let Some(page) = self.page_of_file else {
-            let options = DecodeOptions {
-                max_bytes: self.limits.max_image_bytes as u64,
-                max_pixels: self.limits.max_pixels,
-                min_long_side_px: self.min_long_side_px,
-                ..DecodeOptions::default()
-            };
-            let Decoded { image, scale, source_width, source_height, .. } =
-                decode(&self.media.data, &options).map_err(|error| invalid(error.code(), error.to_string()))?;
-            return Ok(Pixels { image, scale, source_size: [source_width, source_height] });
+        let (MediaReader { limits, decoders }, data) = (&self.reader, &self.media.data);
+        let job = self.job();
+        if let Some(page) = self.page_of_file {
+            let image = decoders.page(data, page, &limits.pdf(), &job)?.image;
+            return Ok(Pixels { source_size: [image.width, image.height], scale: 1.0, image });
+        }
+        let options = DecodeOptions {
+            max_bytes: limits.max_image_bytes as u64,
+            max_pixels: limits.max_pixels,
+            min_long_side_px: self.min_long_side_px,
+            ..DecodeOptions::default()
         };
-        let is_over = || self.context.check(Instant::now()).is_err();
-        let rendered = pdf::render(&self.media.data, page, &self.limits.pdf(), &is_over);
-        self.context.check(Instant::now())?;
-        let image = rendered.map_err(|error| invalid(error.code(), error.to_string()))?.image;
-        Ok(Pixels { source_size: [image.width, image.height], scale: 1.0, image })
+        let Decoded { image, scale, source_width, source_height, .. } = decoders.picture(data, &options, &job)?;
+        Ok(Pixels { image, scale, source_size: [source_width, source_height] })
+    }
+
+    /// The symbols in a grey copy of the picture. After `budget` no new attempt is begun.
+    ///
+    /// # Errors
+    /// Those of [`Decoders::barcodes`].
+    pub fn barcodes(
+        &self,
+        picture: &Luma,
+        request: &barcode::Request,
+        budget: Duration,
+    ) -> Result<Vec<Barcode>, Error> {
+        self.reader.decoders.barcodes(picture, request, budget, &self.job())
+    }
+
+    fn job(&self) -> Job<'_> {
+        Job { field: &self.media.field, context: &self.context }
     }
 
     /// Runs a stage of the work and tells how long it took.

@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use super::super::connect::Failure;
 use crate::checks::MediaKind;
 use crate::config::Config;
+use crate::decoders::Decoders;
 use crate::inference::RequestContext;
 use crate::pipeline::Engine;
 use crate::pipeline::picture::Picture;
@@ -35,7 +36,7 @@ impl InProcess {
         let mut config = Config::default();
         config.models.pack_dir = pack.map(Path::to_owned);
         config.calibration.dir = Some(no_calibration.path().to_owned());
-        let engine = Engine::load(&config, cores())
+        let engine = Engine::load(&config, Decoders::in_process(), cores())
             .map_err(|error| Failure::BadInput(format!("the models cannot be loaded: {error}")))?;
         Ok(Self { engine, context: Arc::default() })
     }

@@ -14,6 +14,7 @@ mod rectify;
 
 pub use luma::Luma;
 
+use serde::{Deserialize, Serialize};
 use zxingcpp::{BarcodeFormat, BarcodeReader, Binarizer, ImageFormat, ImageView, TextMode};
 
 /// Pictures with more pixels are scaled down first. A card that fills a 12-megapixel photograph has PDF417 modules of about five
@@ -37,7 +38,7 @@ const SHARPENING_PX: f64 = 2.4;
 pub const MAX_SYMBOLS: u8 = 32;
 
 /// A kind of symbol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Symbology {
     /// With its compact form.
     Pdf417,
@@ -145,7 +146,7 @@ impl Symbology {
 }
 
 /// What to look for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
     /// Symbologies to report.
     pub wanted: Vec<Symbology>,
@@ -164,7 +165,7 @@ impl Default for Request {
 }
 
 /// How much is tried on a picture that shows no symbol at first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Effort {
     /// One run of the decoder on the picture as it is.
     Once,
@@ -172,8 +173,26 @@ pub enum Effort {
     Full,
 }
 
+/// What a symbol was found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Attempt {
+    /// The picture as it is, or smaller.
+    Plain,
+    /// The same with one threshold for all of it.
+    Global,
+    /// A region that looks like a PDF417, its rows laid level.
+    Straightened,
+    /// The same, upside down.
+    Turned,
+    /// The large picture in full.
+    FullSize,
+    Enlarged,
+    EnlargedGlobal,
+    EnlargedSharp,
+}
+
 /// The place of a symbol in a message spread over several (structured append, Macro PDF417).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Common to all parts of a message.
     pub id: String,
@@ -184,7 +203,7 @@ pub struct Part {
 }
 
 /// One symbol.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Barcode {
     pub symbology: Symbology,
     /// The payload as encoded, without extended channel interpretations.
@@ -197,14 +216,14 @@ pub struct Barcode {
     /// Light on dark.
     pub inverted: bool,
     /// Which attempt found it.
-    pub found_by: &'static str,
+    pub found_by: Attempt,
     /// Two attempts gave the same payload. Always so for symbologies other than PDF417, of which the decoder now and then returns
     /// a payload that is none: a PDF417 without agreement must be checked by its content.
     pub agreed: bool,
 }
 
 /// Why a picture was not looked at.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, thiserror::Error, PartialEq, Eq)]
 pub enum BarcodeError {
     /// The decoder refused its input: a bug here, never a property of the picture.
     #[error("barcode decoder refused the picture")]
@@ -224,7 +243,7 @@ pub fn read(source: &Luma, request: &Request, out_of_time: &dyn Fn() -> bool) ->
     let small = shrink(picture, MAX_OVERVIEW_PIXELS);
     let overview = small.as_ref().unwrap_or(picture);
     let mut search = Search { picture, overview, source_width: source.width(), request, found: Vec::new() };
-    search.decode_overview(&request.wanted, Binarizer::LocalAverage, "plain")?;
+    search.decode_overview(&request.wanted, Binarizer::LocalAverage, Attempt::Plain)?;
     if request.effort == Effort::Full {
         search.climb(out_of_time)?;
     }
@@ -341,36 +360,36 @@ impl Search<'_> {
         if strong.contains(&Symbology::Pdf417) {
             if self.found.iter().any(|code| !code.agreed) {
                 let kinds = [Symbology::Pdf417];
-                attempt!(self.decode_overview(&kinds, Binarizer::GlobalHistogram, "global"));
+                attempt!(self.decode_overview(&kinds, Binarizer::GlobalHistogram, Attempt::Global));
             }
             for region in locate::regions(picture) {
                 attempt!(self.rectified(&region, out_of_time));
             }
             if picture.width() > self.overview.width() {
                 let kinds = [Symbology::Pdf417];
-                attempt!(self.decode(picture, &kinds, Binarizer::LocalAverage, "full size", &|point| point));
+                attempt!(self.decode(picture, &kinds, Binarizer::LocalAverage, Attempt::FullSize, &|point| point));
             }
         }
         // A PDF417 that was read once only is not worth the dear attempts: its content will tell.
         if self.found.iter().any(|code| !code.agreed) {
             return Ok(());
         }
-        attempt!(self.decode_overview(&strong, Binarizer::GlobalHistogram, "global"));
+        attempt!(self.decode_overview(&strong, Binarizer::GlobalHistogram, Attempt::Global));
         if picture.pixels().len() as f64 * ENLARGEMENT * ENLARGEMENT > MAX_ENLARGED_PIXELS as f64 {
             return Ok(());
         }
         let enlarged = picture.scaled(ENLARGEMENT);
         let back = |[x, y]: [f64; 2]| [x / ENLARGEMENT, y / ENLARGEMENT];
-        attempt!(self.decode(&enlarged, &strong, Binarizer::LocalAverage, "enlarged", &back));
-        attempt!(self.decode(&enlarged, &strong, Binarizer::GlobalHistogram, "enlarged global", &back));
+        attempt!(self.decode(&enlarged, &strong, Binarizer::LocalAverage, Attempt::Enlarged, &back));
+        attempt!(self.decode(&enlarged, &strong, Binarizer::GlobalHistogram, Attempt::EnlargedGlobal, &back));
         let sharp = enlarged.sharpened(SHARPENING_PX);
-        attempt!(self.decode(&sharp, &strong, Binarizer::LocalAverage, "enlarged sharp", &back));
+        attempt!(self.decode(&sharp, &strong, Binarizer::LocalAverage, Attempt::EnlargedSharp, &back));
         Ok(())
     }
 
     /// Straightens a region that looks like a PDF417 and reads it.
     fn rectified(&mut self, region: &locate::Region, out_of_time: &dyn Fn() -> bool) -> Result<(), BarcodeError> {
-        for (map, name) in rectify::maps(self.picture, region).iter().zip(["straightened", "turned"]) {
+        for (map, name) in rectify::maps(self.picture, region).iter().zip([Attempt::Straightened, Attempt::Turned]) {
             let crop = map.sample(self.picture);
             let back = |point: [f64; 2]| map.to_picture(point);
             let kinds = [Symbology::Pdf417];
@@ -395,7 +414,7 @@ impl Search<'_> {
         &mut self,
         kinds: &[Symbology],
         binarizer: Binarizer,
-        found_by: &'static str,
+        found_by: Attempt,
     ) -> Result<(), BarcodeError> {
         let (overview, factor) = (self.overview, f64::from(self.picture.width()) / f64::from(self.overview.width()));
         self.decode(overview, kinds, binarizer, found_by, &|point| point.map(|place| place * factor))
@@ -407,7 +426,7 @@ impl Search<'_> {
         picture: &Luma,
         kinds: &[Symbology],
         binarizer: Binarizer,
-        found_by: &'static str,
+        found_by: Attempt,
         back: &dyn Fn([f64; 2]) -> [f64; 2],
     ) -> Result<(), BarcodeError> {
         if kinds.is_empty() {

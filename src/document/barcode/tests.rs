@@ -132,7 +132,7 @@ fn part(index: u32, count: Option<u32>, text: &str) -> Barcode {
         quad: [[0.0; 2]; 4],
         part: Some(Part { id: "017".to_owned(), index, count }),
         inverted: false,
-        found_by: "plain",
+        found_by: Attempt::Plain,
         agreed: true,
     }
 }

@@ -13,8 +13,8 @@
 //! What is left out: encrypted files are refused even where the password is empty, since their streams cannot be counted
 //! beforehand; so are JBIG2 pictures made of symbols, and compression inside of compression of rare kinds; colour profiles are as the renderer applies them; forms,
 //! annotations without an appearance and optional content are not treated specially. Drawing itself cannot be interrupted, and
-//! a failed allocation cannot be caught: `survey`'s limits are what bounds both. A caller that must be sure renders in a
-//! process of its own with limits on memory and processor time.
+//! a failed allocation cannot be caught: `survey`'s limits are what bounds both, and around them the daemon renders in a
+//! process of its own with limits on memory and time (`decoders`).
 
 mod streams;
 mod survey;
@@ -34,6 +34,7 @@ use hayro::kurbo::Affine;
 use hayro::vello_cpu::color::palette::css::WHITE;
 use hayro::vello_cpu::{Pixmap, RasterizerSettings, RenderContext, Resources, TargetInit};
 use hayro::{RenderCache, RenderSettings, render_into};
+use serde::{Deserialize, Serialize};
 
 use super::Image;
 
@@ -41,7 +42,7 @@ use super::Image;
 const POINTS_PER_INCH: f64 = 72.0;
 
 /// Stack of the rendering thread; only what is used of it takes memory. The renderer nests 50 forms and 512 arrays at most.
-const STACK_BYTES: usize = 64 << 20;
+pub const STACK_BYTES: usize = 64 << 20;
 
 /// The header may stand behind other bytes, within the first 1024 (PDF Reference 1.7, appendix H, note 13).
 const HEADER_WITHIN_BYTES: usize = 1024;
@@ -60,7 +61,7 @@ const SCAN_SHARE: f64 = 0.5;
 const MAX_STRETCH: f64 = 0.02;
 
 /// What to accept and how to render.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PdfOptions {
     /// Size of the file.
     pub max_bytes: u64,
@@ -104,7 +105,7 @@ pub struct RenderedPage {
 }
 
 /// A quantity with a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PdfLimit {
     Bytes,
     /// Pixels of a rendered page or of a picture in it.
@@ -127,7 +128,7 @@ impl std::fmt::Display for PdfLimit {
 }
 
 /// Why a PDF file gave no picture. The texts hold nothing of the file's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum PdfError {
     #[error("the PDF file is encrypted; send it without protection")]
     Encrypted,
@@ -176,6 +177,14 @@ pub fn is_pdf(bytes: &[u8]) -> bool {
 /// # Errors
 /// See [`PdfError`]. More than [`PdfOptions::max_pages`] pages are an error.
 pub fn page_count(bytes: &[u8], options: &PdfOptions, deadline: Deadline<'_>) -> Result<usize, PdfError> {
+    on_large_stack(|| page_count_here(bytes, options, deadline))
+}
+
+/// As [`page_count`], on the calling thread, which must have a stack of [`STACK_BYTES`].
+///
+/// # Errors
+/// Those of [`page_count`].
+pub fn page_count_here(bytes: &[u8], options: &PdfOptions, deadline: Deadline<'_>) -> Result<usize, PdfError> {
     guarded(|| open(bytes, options, deadline).map(|pdf| pdf.pages().len()))
 }
 
@@ -185,6 +194,19 @@ pub fn page_count(bytes: &[u8], options: &PdfOptions, deadline: Deadline<'_>) ->
 /// See [`PdfError`]; [`PdfError::Empty`] if there is no such page. A blank page gives a white picture. A picture on the page that cannot be
 /// decoded makes the file damaged.
 pub fn render(
+    bytes: &[u8],
+    page: usize,
+    options: &PdfOptions,
+    deadline: Deadline<'_>,
+) -> Result<RenderedPage, PdfError> {
+    on_large_stack(|| render_here(bytes, page, options, deadline))
+}
+
+/// As [`render`], on the calling thread, which must have a stack of [`STACK_BYTES`].
+///
+/// # Errors
+/// Those of [`render`].
+pub fn render_here(
     bytes: &[u8],
     page: usize,
     options: &PdfOptions,
@@ -201,17 +223,20 @@ pub fn render(
     })
 }
 
-/// Runs `work` on a thread with a large stack and turns a panic into an error. `survey` stops the renderer by unwinding with
-/// the error as payload.
-fn guarded<T: Send>(work: impl FnOnce() -> Result<T, PdfError> + Send) -> Result<T, PdfError> {
-    let into_error =
-        |payload: Box<dyn Any + Send>| payload.downcast::<PdfError>().map_or(PdfError::Damaged, |error| *error);
+/// Runs `work` on a thread with a large stack.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, PdfError> + Send) -> Result<T, PdfError> {
     thread::scope(|scope| {
-        let run = || catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(into_error(payload)));
-        let thread = thread::Builder::new().name("pdf".into()).stack_size(STACK_BYTES).spawn_scoped(scope, run);
+        let thread = thread::Builder::new().name("pdf".into()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
         // No thread could be started: an overloaded host, not the file's fault, but there is no time for it now.
         thread.map_err(|_| PdfError::DeadlineExceeded)?.join().unwrap_or(Err(PdfError::Damaged))
     })
+}
+
+/// Turns a panic into an error. `survey` stops the renderer by unwinding with the error as payload.
+fn guarded<T>(work: impl FnOnce() -> Result<T, PdfError>) -> Result<T, PdfError> {
+    let into_error =
+        |payload: Box<dyn Any + Send>| payload.downcast::<PdfError>().map_or(PdfError::Damaged, |error| *error);
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(into_error(payload)))
 }
 
 fn open(bytes: &[u8], options: &PdfOptions, deadline: Deadline<'_>) -> Result<Pdf, PdfError> {

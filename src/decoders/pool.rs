@@ -1,0 +1,462 @@
+//! The decoder processes of a daemon: started before it is ready, lent to one question at a time, replaced when they have ended.
+//!
+//! Called by `decoders` from blocking threads. Whoever asks waits for a process, then for its answer, and meanwhile looks at its request every few milliseconds: when the
+//! caller has gone, or the time is over, the process is killed, which is the only way to stop a decoder. The next question that finds none starts another and pays for
+//! it, so that a flood of files that kill decoders costs their senders and does not become a flood of processes. No file is tried twice; only a process that has ended
+//! between two questions is replaced without a word.
+//!
+//! Processes are started by one thread that lives as long as the pool, because the kernel ends them with the *thread* that started them (`PR_SET_PDEATHSIG`).
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::ptr::NonNull;
+use std::sync::mpsc;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Job;
+use super::process::ARGUMENT;
+use super::wire::{Answer, Hello, Layout, MAX_MESSAGE_BYTES, Question, Refusal, Setup};
+use crate::error::{Error, Unavailable};
+use crate::imaging::decode::DecodeOptions;
+use crate::ops::metrics as names;
+
+/// How often a waiting thread looks at its request. Shorter, callers that left cost less; each look costs some microseconds.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How long a new process may take until it is ready: some milliseconds, on a busy machine in a debug build a second.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+
+/// When to come again where no process could be started.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a pool is made of.
+#[derive(Debug, Clone)]
+pub struct PoolSettings {
+    /// The program that becomes a decoder process when it is given [`ARGUMENT`].
+    pub program: PathBuf,
+    pub processes: usize,
+    /// Memory that each may take beyond what it has when it starts.
+    pub memory_bytes: u64,
+    /// How long one question may take.
+    pub deadline: Duration,
+    /// Largest file that a question can be about.
+    pub max_file_bytes: usize,
+    /// Largest picture, width × height, that a question can be about or its answer can hold.
+    pub max_pixels: u64,
+}
+
+/// Why there are no decoder processes.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("it cannot be started: {0}")]
+    Spawn(#[from] io::Error),
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("it did not become ready")]
+    Silent,
+}
+
+impl From<Errno> for StartError {
+    fn from(errno: Errno) -> Self {
+        Self::Spawn(errno.into())
+    }
+}
+
+/// The processes.
+pub struct Pool {
+    processes: usize,
+    deadline: Duration,
+    layout: Layout,
+    state: Mutex<State>,
+    /// A process has come back, or may be started.
+    freed: Condvar,
+    starter: Starter,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last that came back is lent first: its memory is warm, and the others can give theirs back.
+    idle: Vec<DecoderProcess>,
+    /// How many have ended and were not replaced yet.
+    missing: usize,
+}
+
+/// Why a question was not answered.
+enum Fault {
+    /// The process has ended.
+    Ended,
+    /// It took longer than it may.
+    Slow,
+    /// It said what it should not.
+    Broken,
+    /// Nobody waits for the answer any more.
+    Pointless(Error),
+}
+
+impl Pool {
+    /// Starts all processes and waits until they are ready.
+    ///
+    /// # Errors
+    /// If one cannot be started, or this host does not let it confine itself.
+    pub fn start(settings: PoolSettings) -> Result<Self, StartError> {
+        let PoolSettings { program, processes, memory_bytes, deadline, max_file_bytes, max_pixels } = settings;
+        let layout = Layout::new(max_file_bytes, max_pixels, DecodeOptions::default().max_side_px);
+        let starter = Starter::new(program, Setup { layout, memory_bytes })?;
+        let processes = processes.max(1);
+        let idle: Result<_, _> = (0..processes).map(|_| starter.start()).collect();
+        let state = Mutex::new(State { idle: idle?, missing: 0 });
+        Ok(Self { processes, deadline, layout, state, freed: Condvar::new(), starter })
+    }
+
+    /// How many processes there shall be.
+    pub fn processes(&self) -> usize {
+        self.processes
+    }
+
+    /// Asks a question about `input`. `take` reads the answer, with the memory file from the place where its output begins; `None` is an answer that no honest process gives.
+    ///
+    /// # Errors
+    /// What ended the question, as the caller of the request shall read it.
+    pub(super) fn ask<T>(
+        &self,
+        job: &Job<'_>,
+        input: &[u8],
+        question: &Question,
+        take: impl FnOnce(Answer, &Output<'_>) -> Option<T>,
+    ) -> Result<T, Error> {
+        let mut lent = self.lend(job)?;
+        let asked = lent.process().ask(input, question, |started| {
+            let now = Instant::now();
+            job.context.check(now).map_err(Fault::Pointless)?;
+            if now >= started + self.deadline { Err(Fault::Slow) } else { Ok(()) }
+        });
+        let fault = match asked {
+            Ok(answer) => {
+                let Layout { input_bytes, output_bytes } = self.layout;
+                let output = Output { memory: &lent.process().memory, begin: input_bytes, most: output_bytes };
+                match take(answer, &output) {
+                    Some(taken) => {
+                        lent.give_back();
+                        return Ok(taken);
+                    }
+                    None => Fault::Broken,
+                }
+            }
+            Err(fault) => fault,
+        };
+        Err(self.told(job, fault, lent))
+    }
+
+    /// What a fault is to the caller, and to whoever reads the log. The process is ended.
+    fn told(&self, job: &Job<'_>, fault: Fault, lent: Lent<'_>) -> Error {
+        let reason = match &fault {
+            Fault::Pointless(_) => None,
+            Fault::Slow => Some("slow"),
+            Fault::Broken => Some("protocol"),
+            Fault::Ended => Some("ended"),
+        };
+        let status = lent.end();
+        if let Some(reason) = reason {
+            let signal = status.and_then(|status| status.signal()).and_then(|number| Signal::try_from(number).ok());
+            let reason = match (&fault, signal) {
+                (Fault::Ended, Some(Signal::SIGSYS)) => "forbidden",
+                _ => reason,
+            };
+            metrics::counter!(names::DECODER_FAILURES, "reason" => reason).increment(1);
+            let signal = signal.map_or("none", Signal::as_str);
+            tracing::warn!(reason, signal, "a decoder process has ended at work; the next question starts another");
+        }
+        let deadline_ms = self.deadline.as_millis();
+        match fault {
+            Fault::Pointless(error) => error,
+            Fault::Slow => Error::invalid(
+                job.field,
+                "IMAGE_DECODER_TIMEOUT",
+                format!("it takes longer to decode than the {deadline_ms} ms that are allowed"),
+            ),
+            Fault::Ended | Fault::Broken => Error::invalid(
+                job.field,
+                super::FAILED,
+                "the decoder has ended at it: it is damaged, made to harm, or takes more memory than a decoder may use",
+            ),
+        }
+    }
+
+    /// Waits for a process.
+    fn lend(&self, job: &Job<'_>) -> Result<Lent<'_>, Error> {
+        let mut state = self.state();
+        loop {
+            job.context.check(Instant::now())?;
+            if let Some(process) = state.idle.pop() {
+                let mut lent = Lent { pool: self, process: Some(process) };
+                drop(state);
+                if lent.process().is_ready() {
+                    return Ok(lent);
+                }
+                // It has ended between two questions, by the host's hand: nothing that this one could have to do with.
+                tracing::warn!("a decoder process has ended at rest; another is started");
+                lent.end();
+                state = self.state();
+            } else if state.missing > 0 {
+                state.missing -= 1;
+                drop(state);
+                let place = Lent { pool: self, process: None };
+                return place.filled();
+            } else {
+                state = self.freed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A process in use, or the place of one. If it is not given back, in whichever way its use ends, the process is killed and its place becomes free.
+struct Lent<'a> {
+    pool: &'a Pool,
+    process: Option<DecoderProcess>,
+}
+
+impl Lent<'_> {
+    /// A new process in this place.
+    fn filled(mut self) -> Result<Self, Error> {
+        match self.pool.starter.start() {
+            Ok(process) => {
+                self.process = Some(process);
+                Ok(self)
+            }
+            Err(error) => {
+                tracing::error!(reason = error.to_string(), "a decoder process cannot be started");
+                Err(Error::Unavailable { state: Unavailable::NoDecoder, retry_after: RETRY_AFTER })
+            }
+        }
+    }
+
+    fn process(&mut self) -> &mut DecoderProcess {
+        self.process.as_mut().expect("a place is filled before it is used")
+    }
+
+    fn give_back(mut self) {
+        let process = self.process.take();
+        self.pool.state().idle.extend(process);
+        self.pool.freed.notify_one();
+        std::mem::forget(self);
+    }
+
+    /// Kills the process and tells how it had ended before, or now.
+    fn end(mut self) -> Option<ExitStatus> {
+        self.process.take().and_then(DecoderProcess::end)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        drop(self.process.take());
+        self.pool.state().missing += 1;
+        self.pool.freed.notify_one();
+    }
+}
+
+/// The part of a process's memory file in which its answer lies. Only copied from: the process could still write there.
+pub(super) struct Output<'a> {
+    memory: &'a MemoryFile,
+    begin: usize,
+    most: usize,
+}
+
+impl Output<'_> {
+    /// Copies its first bytes. `None` if there are not so many.
+    pub fn copy(&self, to: &mut [u8]) -> Option<()> {
+        (to.len() <= self.most).then(|| self.memory.copy(self.begin, to)).flatten()
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- one process
+
+/// One process; killed and waited for when dropped.
+struct DecoderProcess {
+    child: Child,
+    socket: OwnedFd,
+    memory: MemoryFile,
+}
+
+impl DecoderProcess {
+    fn start(program: &Path, setup: &Setup) -> Result<Self, StartError> {
+        let (socket, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        let memory = MemoryFile::new(setup.layout.bytes())?;
+        let child = Command::new(program)
+            // What `ps` shows, whatever the program is called through.
+            .arg0("vouchd")
+            .arg(ARGUMENT)
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::from(memory.file.try_clone()?))
+            // What decoders print may quote the picture.
+            .stderr(Stdio::null())
+            .spawn()?;
+        let process = Self { child, socket, memory };
+        process.send(setup).map_err(|_| StartError::Silent)?;
+        let started = Instant::now();
+        let patience = || if started.elapsed() < START_PATIENCE { Ok(()) } else { Err(Fault::Slow) };
+        let hello: Hello = process.receive(patience).map_err(|_| StartError::Silent)?;
+        Ok(hello.map(|()| process)?)
+    }
+
+    /// True if it waits for a question and has said nothing unasked.
+    fn is_ready(&self) -> bool {
+        recv(self.socket.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT) == Err(Errno::EAGAIN)
+    }
+
+    /// Hands over the input, asks, and waits for the answer while `look` has nothing against it.
+    fn ask(
+        &mut self,
+        input: &[u8],
+        question: &Question,
+        look: impl Fn(Instant) -> Result<(), Fault>,
+    ) -> Result<Answer, Fault> {
+        let started = Instant::now();
+        // Fails only without memory for it: the host's trouble, and the question cannot be answered.
+        self.memory.file.write_all_at(input, 0).map_err(|_| Fault::Ended)?;
+        self.send(question)?;
+        self.receive(|| look(started))
+    }
+
+    fn send(&self, message: &impl Serialize) -> Result<(), Fault> {
+        let bytes = serde_json::to_vec(message).map_err(|_| Fault::Broken)?;
+        // At most one message is under way, for which there is always room.
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        match send(self.socket.as_raw_fd(), &bytes, flags) {
+            Ok(sent) if sent == bytes.len() && sent <= MAX_MESSAGE_BYTES => Ok(()),
+            Ok(_) | Err(Errno::EAGAIN) => Err(Fault::Broken),
+            Err(_) => Err(Fault::Ended),
+        }
+    }
+
+    fn receive<T: DeserializeOwned>(&self, look: impl Fn() -> Result<(), Fault>) -> Result<T, Fault> {
+        let look_ms = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::ZERO);
+        loop {
+            match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], look_ms) {
+                Ok(0) | Err(Errno::EINTR) => look()?,
+                Err(_) => return Err(Fault::Ended),
+                Ok(_) => break,
+            }
+        }
+        let mut buffer = [0; MAX_MESSAGE_BYTES];
+        match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) | Err(_) => Err(Fault::Ended),
+            Ok(length) => serde_json::from_slice(&buffer[..length]).map_err(|_| Fault::Broken),
+        }
+    }
+
+    fn end(mut self) -> Option<ExitStatus> {
+        // A process that has ended already keeps its own status.
+        let _ = self.child.kill();
+        self.child.wait().ok()
+    }
+}
+
+impl Drop for DecoderProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A file in memory alone, of a fixed size that neither side can change, and never to be run.
+struct MemoryFile {
+    file: File,
+    /// All of it, to be copied from: three times as fast as reading the file.
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone and to no thread.
+unsafe impl Send for MemoryFile {}
+
+impl MemoryFile {
+    fn new(bytes: usize) -> Result<Self, StartError> {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let name = c"vouch-decoder";
+        let no_code = MFdFlags::from_bits_retain(nix::libc::MFD_NOEXEC_SEAL);
+        let file = match memfd_create(name, flags | no_code) {
+            // A kernel before 6.3.
+            Err(Errno::EINVAL) => memfd_create(name, flags)?,
+            result => result?,
+        };
+        let file = File::from(file);
+        file.set_len(bytes as u64)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        let length = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
+        // SAFETY: the kernel chooses a place that is free, and the file cannot be shortened any more.
+        let start = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &file, 0) }?;
+        Ok(Self { file, start: start.cast(), bytes })
+    }
+
+    /// Copies what lies from `at` on. `None` if there are not so many bytes.
+    fn copy(&self, at: usize, to: &mut [u8]) -> Option<()> {
+        if at.checked_add(to.len())? > self.bytes {
+            return None;
+        }
+        // The process could write there at this moment. Then other bytes are copied, and nothing else comes of it: there is no reference to them, and what was copied is looked at
+        // only afterwards.
+        // SAFETY: within the mapping, as just checked, and `to` lies elsewhere.
+        unsafe { std::ptr::copy_nonoverlapping(self.start.as_ptr().add(at), to.as_mut_ptr(), to.len()) };
+        Some(())
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this length, and unmapped only here. If it fails, it stays mapped.
+        let _ = unsafe { munmap(self.start.cast(), self.bytes) };
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------- the starter
+
+/// The thread that starts processes.
+struct Starter(Mutex<mpsc::Sender<Wanted>>);
+
+/// Where a new process shall go.
+type Wanted = mpsc::SyncSender<Result<DecoderProcess, StartError>>;
+
+impl Starter {
+    fn new(program: PathBuf, setup: Setup) -> Result<Self, StartError> {
+        let (sender, wanted) = mpsc::channel::<Wanted>();
+        thread::Builder::new().name("decoder-start".into()).spawn(move || {
+            for to in wanted {
+                // Whoever asked may have panicked; the process is then dropped, and killed.
+                let _ = to.send(DecoderProcess::start(&program, &setup));
+            }
+        })?;
+        Ok(Self(Mutex::new(sender)))
+    }
+
+    fn start(&self) -> Result<DecoderProcess, StartError> {
+        let (sender, started) = mpsc::sync_channel(1);
+        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        thread.send(sender).map_err(|_| StartError::Silent)?;
+        started.recv().map_err(|_| StartError::Silent)?
+    }
+}
