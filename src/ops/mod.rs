@@ -2,6 +2,7 @@
 //!
 //! Called by `vouchd` and by the status RPC. Nothing here knows of requests or models.
 
+pub mod faults;
 pub mod logging;
 pub mod metrics;
 pub mod process;

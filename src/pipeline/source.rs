@@ -20,7 +20,7 @@ use crate::imaging::Image;
 use crate::imaging::decode::{DecodeOptions, Decoded, decode};
 use crate::imaging::pdf;
 use crate::inference::RequestContext;
-use crate::ops::metrics as names;
+use crate::ops::{faults, metrics as names};
 
 /// A part of the work on a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +197,7 @@ impl Source {
     }
 
     fn decode(&self) -> Result<Pixels, Error> {
+        faults::point("decode");
         let invalid = |code, reason| Error::invalid(&self.media.field, code, reason);
         let Some(page) = self.page_of_file else {
             let options = DecodeOptions {
