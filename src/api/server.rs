@@ -25,6 +25,7 @@ use crate::api::audit::{AuditLayer, refuse_unrecorded};
 use crate::api::listener::{Accepting, Access, BindError, PeerIdentity, Reservation};
 use crate::api::metrics::{Observed, observe};
 use crate::api::reload::{AdministrationService, Reloader};
+use crate::api::unwind::Caught;
 use crate::audit::AuditLog;
 use crate::config::Config;
 use crate::error::Error;
@@ -103,6 +104,7 @@ pub async fn serve(
         .layer(AuditLayer { log: audit })
         .layer(InterceptorLayer::new(move |request| enforce(&access, request)))
         .layer(MapResponseLayer::new(too_large_as_input_error))
+        .layer(tower::layer::layer_fn(Caught))
         .add_routes(services.routes());
     let mut server =
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop_accepting.clone().cancelled_owned()));
