@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{Model, Outputs, RequestContext, Tensor};
 use crate::error::{Error, Unavailable};
-use crate::ops::metrics as names;
+use crate::ops::{faults, metrics as names};
 
 /// Runs a batch. Owned by one worker thread.
 pub trait BatchRunner: Send {
@@ -202,7 +202,10 @@ impl Batcher {
                 match shared.next(is_rested) {
                     Next::Batch(batch) => {
                         shared.lock().begin(number);
-                        shared.run(runner.as_mut(), batch);
+                        // Also outside of the run itself nothing may end the worker: nobody else empties its queue. Those of the batch hear that their answer was dropped.
+                        if catch_unwind(AssertUnwindSafe(|| shared.run(runner.as_mut(), batch))).is_err() {
+                            tracing::error!("a model's worker panicked and goes on; its place stands in the journal");
+                        }
                         shared.lock().end(number);
                         is_rested = false;
                         if runner.is_lost() {
@@ -255,6 +258,7 @@ impl Model for Batcher {
         let (reply, answer) = oneshot::channel();
         {
             let mut queue = self.shared.lock();
+            faults::point("queue");
             if queue.able == 0 {
                 let retry_after = REBUILD_PAUSES[1];
                 return Err(Error::Unavailable { state: Unavailable::ModelLost, retry_after });
@@ -267,7 +271,7 @@ impl Model for Batcher {
         }
         // All, not one: a worker that is filling a batch of another shape must not swallow the only wake-up.
         self.shared.changed.notify_all();
-        answer.blocking_recv().unwrap_or_else(|_| Err(Error::internal("the model's worker has ended")))
+        answer.blocking_recv().unwrap_or_else(|_| Err(Error::internal("the model's worker dropped the request")))
     }
 }
 
@@ -277,7 +281,7 @@ impl Drop for Batcher {
         self.shared.changed.notify_all();
         let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         for worker in workers {
-            // A worker catches the panics of its runner, so there is nothing to hear from it.
+            // A worker catches all panics, so there is nothing to hear from it.
             let _ = worker.join();
         }
     }
@@ -335,6 +339,7 @@ impl Shared {
     }
 
     fn run(&self, runner: &mut dyn BatchRunner, batch: Vec<Entry>) {
+        faults::point("worker");
         let mut inputs = Vec::with_capacity(batch.len());
         let mut askers = Vec::with_capacity(batch.len());
         for Entry { input, context, queued_at, is_suspect, reply } in batch {
