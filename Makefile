@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench bench-peers bench-host bench-gpu gpu deb try-deb sbom sbom-check reproducible clean python-example python-packages peers-tools peers-packages pack sample-photos build-tools test-tools deb-tools sbom-tools nextest
+.PHONY: help build demo test lint faults bench bench-peers bench-host bench-gpu gpu deb try-deb sbom sbom-check reproducible clean python-example python-packages peers-tools peers-packages pack sample-photos build-tools test-tools deb-tools sbom-tools nextest
 
 CARGO ?= cargo
 # ONNX Runtime would keep and send telemetry: of tests and benchmarks, and of the Python packages beside them.
@@ -24,22 +24,24 @@ build: build-tools ## Build the release binaries into target/release
 demo: build pack sample-photos ## Verify sample photographs with a daemon of its own, events printed as they arrive
 	examples/demo.sh
 
+# All features, those with the places where tests make the daemon panic included; one build for all that `make test` builds.
+test faults: export FEATURES = --all-features
 test: build-tools test-tools pack sample-photos python-packages nextest ## Run all tests, those with real models and the Python client included
-	$(CARGO) test --locked --doc
-	# What is built with a feature alone.
-	$(CARGO) nextest run --locked --features otlp --lib --test traces -E 'test(traces) + test(otlp) + binary(traces)'
+	$(CARGO) test --locked $(FEATURES) --doc
 	# As root, those that connect as other users or mount a file system as well. What the host does not allow is said and counted as skipped.
 	@wanted='all()'; \
 	if [ "$$(id -u)" = 0 ] && ! unshare --mount true 2>/dev/null; then \
-		echo "NOT RUN: no file system can be mounted here, which the tests of a full disk need" >&2; wanted="$$wanted - test(on_a_full_disk)"; fi; \
+		echo "NOT RUN: no file system can be mounted here, which the tests of a full or read-only disk need" >&2; wanted="$$wanted - test(on_a_full_disk) - test(on_a_read_only_disk)"; fi; \
 	if ! strace --output=/dev/null true 2>/dev/null; then \
 		echo "NOT RUN: no process can be traced here, which the test of what is written to the disk needs" >&2; wanted="$$wanted - test(opened_for_writing)"; fi; \
-	$(CARGO) nextest run --locked --no-fail-fast -E "$$wanted" $$(if [ "$$(id -u)" = 0 ]; then echo --run-ignored=all; fi)
+	$(CARGO) nextest run --locked $(FEATURES) --no-fail-fast -E "$$wanted" $$(if [ "$$(id -u)" = 0 ]; then echo --run-ignored=all; fi)
 
 lint: build-tools ## Check format and lints
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --features otlp --lib --bins --test traces -- -D warnings
+	$(CARGO) clippy --locked --all-features --all-targets -- -D warnings
+
+faults: build-tools test-tools pack sample-photos ## Inject faults and malformed inputs into the daemon, and print what came of each (FAULTS_FLAGS=…)
+	$(CARGO) bench --locked --profile dev $(FEATURES) --bench faults -- $(FAULTS_FLAGS)
 
 bench: build pack sample-photos ## Run the benchmarks
 	$(CARGO) bench --locked
@@ -92,9 +94,10 @@ python-example: python-packages sample-photos ## Run the Python client against a
 build-tools:
 	@examples/install-missing.sh cargo cmake nasm g++ pkg-config
 
-# strace shows which files the daemon opens; systemd-analyze is what tests/packaging.rs judges the units by.
+# strace shows which files the daemon opens; systemd-analyze is what tests/packaging.rs judges the units by; systemd-socket-activate hands a socket to the daemon; cc builds a clock that
+# can be set.
 test-tools:
-	@examples/install-missing.sh strace systemd-analyze
+	@examples/install-missing.sh strace systemd-analyze systemd-socket-activate cc
 
 deb-tools:
 	@examples/install-missing.sh cargo dh dpkg-shlibdeps
@@ -109,7 +112,7 @@ nextest:
 pack: build-tools
 	@examples/install-missing.sh npm pip3
 	@if [ target/release/vouch -nt models/manifest.toml ]; then target/release/vouch models pull; \
-	else $(CARGO) run --quiet --locked --bin vouch -- models pull; fi
+	else $(CARGO) run --quiet --locked $(FEATURES) --bin vouch -- models pull; fi
 
 sample-photos: $(CACHE)/photos/.complete
 $(CACHE)/photos/.complete: examples/fetch-photos.sh

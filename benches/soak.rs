@@ -4,14 +4,21 @@
 //! one to two hours of two cores.
 //!
 //! `cargo bench --bench soak [-- REQUESTS]` (after `make pack sample-photos`); a tenth of these numbers with fewer than 50 000.
+//!
+//! `cargo bench --bench soak -- faults [--minutes 30] [--load 0.8]` instead holds the daemon at a share of its capacity while faults are injected (`soak/under_faults.rs`).
 
 #[path = "../tests/common/mod.rs"]
 mod common;
 #[path = "../tests/common/drawn.rs"]
 mod drawn;
+#[path = "../tests/injection/mod.rs"]
+mod injection;
 #[path = "../tests/common/pages.rs"]
 mod pages;
+#[path = "soak/under_faults.rs"]
+mod under_faults;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -144,7 +151,15 @@ async fn read_to_end<T>(mut events: tonic::Streaming<T>) -> bool {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.iter().any(|argument| argument == "faults") {
+        let after = |name: &str| {
+            let at = arguments.iter().position(|argument| argument == name)?;
+            arguments.get(at + 1)?.parse().ok()
+        };
+        return under_faults::run(after("--minutes").unwrap_or(30.0), after("--load").unwrap_or(0.8));
+    }
     let wanted = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(10_000usize);
     let first = if wanted < 50_000 { 500 } else { 5000 };
     let material = Arc::new(Material::new());
@@ -194,4 +209,5 @@ fn main() {
             assert!(resident <= 1.03 * base, "memory grows");
         }
     });
+    ExitCode::SUCCESS
 }

@@ -297,6 +297,33 @@ impl OpenConnections {
     }
 }
 
+/// How long nothing is accepted after that has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A file descriptor kept back for when there is no other: whoever connects then would wait, with a connection that seems to be open, for as long as the others keep theirs.
+#[derive(Default)]
+struct Spare(Option<File>);
+
+impl Spare {
+    fn fill(&mut self) {
+        // It fails where there is none left; then it is tried again.
+        self.0 = self.0.take().or_else(|| File::open("/dev/null").ok());
+    }
+
+    /// Takes the next caller with the spare descriptor and closes the connection, which tells at once that there is no room; false if somebody else got the descriptor.
+    async fn turn_one_away(&mut self, listener: &tokio::net::UnixListener) -> bool {
+        self.fill();
+        if self.0.take().is_none() {
+            return false;
+        }
+        let taken = tokio::time::timeout(ACCEPT_PAUSE, listener.accept()).await;
+        let is_taken = matches!(taken, Ok(Ok(_)));
+        drop(taken);
+        self.fill();
+        is_taken
+    }
+}
+
 async fn accept(
     listener: tokio::net::UnixListener,
     access: Arc<Access>,
@@ -305,15 +332,19 @@ async fn accept(
     accepted: mpsc::Sender<io::Result<Connection>>,
 ) {
     let refused_places = Arc::new(Semaphore::new(MAX_REFUSED_CONNECTIONS));
+    let mut spare = Spare::default();
+    spare.fill();
     loop {
         let stream = tokio::select! {
             () = accepted.closed() => return,
             result = listener.accept() => match result {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Out of file descriptors, most likely: the next attempt would fail at once, so this must not spin.
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if !spare.turn_one_away(&listener).await {
+                        // The next attempt would fail at once, so this must not spin.
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                     continue;
                 }
             },

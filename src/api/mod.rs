@@ -21,6 +21,7 @@ mod scan_mrz;
 pub mod server;
 pub mod service;
 pub mod status;
+mod unwind;
 mod verify;
 mod verify_live;
 

@@ -20,7 +20,7 @@ use crate::audit::AuditLog;
 use crate::audit::record::{AskedBy, Loaded as AuditLoaded};
 use crate::config::{Config, ConfigError, Loaded};
 use crate::error::Error;
-use crate::ops::{metrics as names, systemd};
+use crate::ops::{faults, metrics as names, systemd};
 use crate::pipeline::{Engine, EngineSlot};
 
 /// What a reload takes from the new configuration: keys, or sections with a dot at the end.
@@ -133,6 +133,7 @@ impl Reloader {
             models: changed(&before.models, &now.models),
             calibrations: changed(&before.calibrations, &now.calibrations),
         };
+        faults::point("reload");
         if let Some(audit) = &self.audit {
             audit.reloaded(next.sha256(), now, asked_by).await;
         }

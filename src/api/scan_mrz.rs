@@ -20,6 +20,7 @@ use super::newest::{Arrival, Newest};
 use super::proto::{self, ScanMrzEvent, ScanMrzRequest};
 use super::read_document::{field_message, mrz_message};
 use super::request::Call;
+use super::unwind::caught;
 use crate::checks::MediaKind;
 use crate::document::fields;
 use crate::document::mrz_fusion::{Fused, MrzFusion};
@@ -60,7 +61,7 @@ pub async fn scan_mrz(call: Call, frames: Streaming<ScanMrzRequest>) -> Result<S
     let (events, stream) = mpsc::channel(WAITING_EVENTS);
     tokio::spawn(async move {
         tokio::select! {
-            result = call.until_deadline(scan(&call, frames, &events)) => {
+            result = caught(call.until_deadline(scan(&call, frames, &events))) => {
                 if let Err(error) = result {
                     // The caller may have gone, or read nothing for so long that there is no room to tell it.
                     let _ = events.try_send(Err(error.into()));

@@ -29,6 +29,7 @@ use crate::api::listener::{Accepting, Access, BindError, PeerIdentity, Reservati
 use crate::api::metrics::observe;
 use crate::api::reload::{AdministrationService, Reloader};
 use crate::api::service::rpc_of;
+use crate::api::unwind::Caught;
 use crate::audit::AuditLog;
 use crate::audit::record::AskedBy;
 use crate::config::Config;
@@ -109,6 +110,7 @@ pub async fn serve(
         .layer(AuditLayer { log: audit })
         .layer(InterceptorLayer::new(move |request| enforce(&access, request)))
         .layer(MapResponseLayer::new(unreadable_as_input_error))
+        .layer(tower::layer::layer_fn(Caught))
         .add_routes(services.routes());
     let mut server =
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop_accepting.clone().cancelled_owned()));

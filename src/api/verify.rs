@@ -12,7 +12,9 @@ use super::convert;
 use super::proto::{self, DocumentPart, VerifyEvent, VerifyRequest, document_part, verify_event};
 use super::read_document;
 use super::request::Call;
+use super::unwind::caught;
 use crate::error::Error;
+use crate::ops::faults;
 use crate::pipeline::source::{News, Origin};
 use crate::pipeline::verify::{self, CheckRequest, Event, Plan};
 
@@ -53,7 +55,12 @@ pub async fn verify(call: Call, request: VerifyRequest) -> Result<EventStream, S
     let _ = events.send(Ok(event(call.received, verify_event::Event::Accepted(accepted))));
     tokio::spawn(async move {
         tokio::select! {
-            () = run(&call, plan, place, &events) => {}
+            result = caught(run(&call, plan, place, &events)) => {
+                if let Err(error) = result {
+                    call.context.cancel();
+                    let _ = events.send(Err(error.into()));
+                }
+            }
             // The caller closed the stream: dropping the call ends what is queued.
             () = events.closed() => {}
         }
@@ -66,7 +73,7 @@ async fn run(
     plan: Plan,
     place: crate::pipeline::admission::Place,
     events: &mpsc::UnboundedSender<Result<VerifyEvent, Status>>,
-) {
+) -> Result<(), Error> {
     let (sender, mut known) = mpsc::unbounded_channel();
     let tell = |event_known| {
         // A failed send means that the caller has gone, which ends this function from outside.
@@ -74,6 +81,7 @@ async fn run(
     };
     let work = call.until_deadline(verify::run(&call.engine, plan, place, &call.context, &sender));
     let mut work = std::pin::pin!(work);
+    faults::point("events");
     let result = loop {
         tokio::select! {
             biased;
@@ -85,10 +93,7 @@ async fn run(
     while let Ok(event_known) = known.try_recv() {
         tell(event_known);
     }
-    if let Err(error) = result {
-        call.context.cancel();
-        let _ = events.send(Err(error.into()));
-    }
+    result
 }
 
 fn event(received: Instant, event: verify_event::Event) -> VerifyEvent {

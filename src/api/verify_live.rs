@@ -20,6 +20,7 @@ use super::proto::verify_live_event::Event;
 use super::proto::verify_live_request::Message;
 use super::proto::{self, VerifyLiveEvent, VerifyLiveRequest};
 use super::request::Call;
+use super::unwind::caught;
 use crate::checks::{MediaKind, Outcome, Warning};
 use crate::error::{Error, Unavailable};
 use crate::live::challenge::{Chance, MAX_STEPS};
@@ -72,7 +73,7 @@ pub async fn verify_live(call: Call, messages: Streaming<VerifyLiveRequest>) -> 
     let (events, stream) = mpsc::channel(WAITING_EVENTS);
     tokio::spawn(async move {
         tokio::select! {
-            result = call.until_deadline(hold(&call, messages, &events)) => {
+            result = caught(call.until_deadline(hold(&call, messages, &events))) => {
                 if let Err(error) = result {
                     // The caller may have gone, or read nothing for so long that there is no room to tell it.
                     let _ = events.try_send(Err(error.into()));

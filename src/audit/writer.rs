@@ -5,6 +5,7 @@
 //! who can alter the log's folder cannot follow. Nothing here runs on the threads that serve requests.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -312,7 +313,11 @@ impl Writer {
                             // What comes after a reload belongs to what it has loaded.
                             next = if together.len() < MAX_TOGETHER && reload.is_none() { messages.try_recv().ok() } else { None };
                         }
-                        self.write(together);
+                        // Those of the batch hear that their answer was dropped, which is as good as not written.
+                        let records = together.len() as u64;
+                        if catch_unwind(AssertUnwindSafe(|| self.write(together))).is_err() {
+                            self.panicked(records);
+                        }
                         if let Some((config_sha256, loaded, asked_by)) = reload {
                             Arc::make_mut(&mut self.common).config_sha256 = config_sha256;
                             self.loaded = loaded;
@@ -356,6 +361,7 @@ impl Writer {
     }
 
     fn write(&mut self, together: Vec<Waiting>) {
+        crate::ops::faults::point("audit");
         if self.broken.is_some() {
             self.mend();
         }
@@ -399,6 +405,16 @@ impl Writer {
         if self.unanchored >= self.anchor_every {
             self.anchor("count");
         }
+    }
+
+    /// After a panic nobody knows what the open file holds: it is closed, and opened and looked through as at a start.
+    fn panicked(&mut self, records: u64) {
+        match self.on_failure {
+            AuditFailure::Refuse => self.shared.refused.fetch_add(records, Ordering::Relaxed),
+            AuditFailure::Warn => self.shared.lost.fetch_add(records, Ordering::Relaxed),
+        };
+        self.store = None;
+        self.fails(&io::Error::other("writing panicked; its place stands in the journal"));
     }
 
     /// Adds a line, in the next file if this one is full.

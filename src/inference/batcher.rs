@@ -18,7 +18,7 @@ use tracing::Span;
 
 use super::{Model, Outputs, RequestContext, Tensor};
 use crate::error::{Error, Unavailable};
-use crate::ops::{metrics as names, traces};
+use crate::ops::{faults, metrics as names, traces};
 
 /// Runs a batch. Owned by one worker thread.
 pub trait BatchRunner: Send {
@@ -205,7 +205,10 @@ impl Batcher {
                 match shared.next(is_rested) {
                     Next::Batch(batch) => {
                         shared.lock().begin(number);
-                        shared.run(runner.as_mut(), batch);
+                        // Also outside of the run itself nothing may end the worker: nobody else empties its queue. Those of the batch hear that their answer was dropped.
+                        if catch_unwind(AssertUnwindSafe(|| shared.run(runner.as_mut(), batch))).is_err() {
+                            tracing::error!("a model's worker panicked and goes on; its place stands in the journal");
+                        }
                         shared.lock().end(number);
                         is_rested = false;
                         if runner.is_lost() {
@@ -258,6 +261,7 @@ impl Model for Batcher {
         let (reply, answer) = oneshot::channel();
         {
             let mut queue = self.shared.lock();
+            faults::point("queue");
             if queue.able == 0 {
                 let retry_after = REBUILD_PAUSES[1];
                 return Err(Error::Unavailable { state: Unavailable::ModelLost, retry_after });
@@ -271,7 +275,7 @@ impl Model for Batcher {
         }
         // All, not one: a worker that is filling a batch of another shape must not swallow the only wake-up.
         self.shared.changed.notify_all();
-        answer.blocking_recv().unwrap_or_else(|_| Err(Error::internal("the model's worker has ended")))
+        answer.blocking_recv().unwrap_or_else(|_| Err(Error::internal("the model's worker dropped the request")))
     }
 }
 
@@ -281,7 +285,7 @@ impl Drop for Batcher {
         self.shared.changed.notify_all();
         let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         for worker in workers {
-            // A worker catches the panics of its runner, so there is nothing to hear from it.
+            // A worker catches all panics, so there is nothing to hear from it.
             let _ = worker.join();
         }
     }
@@ -339,6 +343,7 @@ impl Shared {
     }
 
     fn run(&self, runner: &mut dyn BatchRunner, batch: Vec<Entry>) {
+        faults::point("worker");
         let mut inputs = Vec::with_capacity(batch.len());
         let mut askers = Vec::with_capacity(batch.len());
         let (started, items) = (Instant::now(), batch.len());

@@ -3,6 +3,7 @@
 //! Called by `vouchd` and by the status RPC. Nothing here knows of requests or models.
 
 pub mod counts;
+pub mod faults;
 pub mod logging;
 pub mod metrics;
 #[cfg(feature = "otlp")]

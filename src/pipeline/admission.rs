@@ -153,6 +153,7 @@ impl Admission {
         let mut in_line = {
             let mut state = self.lock();
             state.requests += 1;
+            crate::ops::faults::point("door");
             if self.draining.load(Ordering::Relaxed) {
                 state.refused += 1;
                 return Err(Error::Unavailable { state: Unavailable::Draining, retry_after: Duration::from_secs(1) });

@@ -22,7 +22,7 @@ use crate::imaging::Image;
 use crate::imaging::decode::{DecodeOptions, Decoded};
 use crate::imaging::pdf;
 use crate::inference::RequestContext;
-use crate::ops::metrics as names;
+use crate::ops::{faults, metrics as names};
 
 /// A part of the work on a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,6 +204,7 @@ impl Source {
     }
 
     fn decode(&self) -> Result<Pixels, Error> {
+        faults::point("decode");
         let (MediaReader { limits, decoders }, data) = (&self.reader, &self.media.data);
         let job = self.job();
         if let Some(page) = self.page_of_file {

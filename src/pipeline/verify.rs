@@ -24,7 +24,7 @@ use crate::document::fields::DocumentField;
 use crate::document::mrz::Date;
 use crate::error::Error;
 use crate::inference::RequestContext;
-use crate::ops::metrics as names;
+use crate::ops::{faults, metrics as names};
 
 /// A check as it was asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -360,6 +360,7 @@ fn answer(
     request: &CheckRequest,
     subject: &Subject,
 ) -> Result<Finding, Error> {
+    faults::point("check");
     let evidence = Evidence {
         selfie: subject.face(MediaKind::Selfie),
         other_side: subject.other_side(),

@@ -95,17 +95,26 @@ impl Daemon {
 }
 
 pub async fn client_of(socket: &Path) -> Client {
-    VerificationClient::new(channel_of(socket).await).max_encoding_message_size(64 << 20)
+    try_client_of(socket).await.unwrap()
+}
+
+/// For a daemon that may be away.
+pub async fn try_client_of(socket: &Path) -> Result<Client, tonic::transport::Error> {
+    Ok(VerificationClient::new(try_channel_of(socket).await?).max_encoding_message_size(64 << 20))
 }
 
 pub async fn channel_of(socket: &Path) -> Channel {
+    try_channel_of(socket).await.unwrap()
+}
+
+async fn try_channel_of(socket: &Path) -> Result<Channel, tonic::transport::Error> {
     let socket = socket.to_owned();
     let connect = tower::service_fn(move |_| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     // The address is not used: the connector knows the socket.
-    Endpoint::from_static("http://vouch.local").connect_with_connector(connect).await.unwrap()
+    Endpoint::from_static("http://vouch.local").connect_with_connector(connect).await
 }
 
 /// A connection that is there already, and the only one: the first attempt takes it.
