@@ -39,6 +39,7 @@ test: build-tools test-tools pack sample-photos python-packages nextest ## Run a
 lint: build-tools ## Check format and lints
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-features --all-targets -- -D warnings
+	$(CARGO) clippy --locked --lib --bins -- -D warnings
 
 faults: build-tools test-tools pack sample-photos ## Inject faults and malformed inputs into the daemon, and print what came of each (FAULTS_FLAGS=…)
 	$(CARGO) bench --locked --profile dev $(FEATURES) --bench faults -- $(FAULTS_FLAGS)

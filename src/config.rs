@@ -93,7 +93,7 @@ pub struct CallerPolicy {
     /// Connections of a user open at once, 0..=65_536, default 0: what `limits` says.
     pub max_connections: usize,
     /// Malformed requests of a user before it has to pause, 0..=1_000_000, default 64. Good requests and time make up for them. Each pause is twice as
-    /// long as the last, from 250 ms to a minute.
+    /// long as the last, from 250 ms to 10 s.
     pub malformed_burst: u32,
 }
 

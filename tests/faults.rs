@@ -164,7 +164,7 @@ fn under_socket_activation_the_first_request_waits_for_the_warm_up() {
         let mut request = tonic::Request::new(request);
         request.set_timeout(Duration::from_secs(100));
         let answer = client.match_faces(request).await.unwrap().into_inner();
-        let status = client.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+        let status = client.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
         (answer.result.unwrap().score.unwrap(), status.models.iter().map(|model| model.sessions).min().unwrap())
     });
     assert!(score > 0.4 && sessions >= 1, "{score}, {sessions}");

@@ -468,7 +468,7 @@ async fn a_killed_decoder_costs_its_own_request_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn decoders_are_confined_and_end_with_the_daemon_and_not_before() {
     let mut daemon = Daemon::start_with(&[("VOUCH_DECODERS__PROCESSES", "3")]);
-    let status = daemon.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+    let status = daemon.client().await.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
     assert_eq!(status.decoder_processes, 3);
     let decoders = decoders_of(daemon.child.id());
     assert_eq!(decoders.len(), 3);
@@ -529,8 +529,14 @@ async fn decoders_are_confined_and_end_with_the_daemon_and_not_before() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_pictures_leave_neither_memory_nor_descriptors_nor_processes_behind() {
-    let daemon =
-        Daemon::start_with(&[("VOUCH_DECODERS__PROCESSES", "2"), ("VOUCH_INFERENCE__SESSIONS_PER_MODEL", "1")]);
+    // Nobody has to pause for what is sent here.
+    let config = tempfile::NamedTempFile::new().unwrap();
+    fs::write(config.path(), "[[callers]]\nname = 'test'\nmalformed_burst = 0\n").unwrap();
+    let daemon = Daemon::start_with(&[
+        ("VOUCH_CONFIG", config.path().to_str().unwrap()),
+        ("VOUCH_DECODERS__PROCESSES", "2"),
+        ("VOUCH_INFERENCE__SESSIONS_PER_MODEL", "1"),
+    ]);
     let pid = daemon.child.id();
     let mut client = daemon.client().await;
     let files = |pid: u32| fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
@@ -566,7 +572,7 @@ async fn five_hundred_pictures_leave_neither_memory_nor_descriptors_nor_processe
 async fn without_isolation_the_same_faces_are_found_and_the_status_tells() {
     let alone = Daemon::start_with(&[("VOUCH_DECODERS__ISOLATED", "false")]);
     assert!(decoders_of(alone.child.id()).is_empty());
-    let status = alone.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+    let status = alone.client().await.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
     assert_eq!(status.decoder_processes, 0);
     let daemon = Daemon::start();
     assert!(!decoders_of(daemon.child.id()).is_empty());

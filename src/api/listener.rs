@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -300,6 +300,9 @@ impl OpenConnections {
 /// How long nothing is accepted after that has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long the journal is told no more of it.
+const WARNED_FOR: Duration = Duration::from_secs(5);
+
 /// A file descriptor kept back for when there is no other: whoever connects then would wait, with a connection that seems to be open, for as long as the others keep theirs.
 #[derive(Default)]
 struct Spare(Option<File>);
@@ -334,14 +337,19 @@ async fn accept(
     let refused_places = Arc::new(Semaphore::new(MAX_REFUSED_CONNECTIONS));
     let mut spare = Spare::default();
     spare.fill();
+    let mut warned = None;
     loop {
         let stream = tokio::select! {
             () = accepted.closed() => return,
             result = listener.accept() => match result {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    if !spare.turn_one_away(&listener).await {
+                    if warned.is_none_or(|at: Instant| at.elapsed() > WARNED_FOR) {
+                        warned = Some(Instant::now());
+                        tracing::warn!(%error, "a connection could not be accepted; further ones are not told for a while");
+                    }
+                    let lacks_descriptors = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+                    if !lacks_descriptors || !spare.turn_one_away(&listener).await {
                         // The next attempt would fail at once, so this must not spin.
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }

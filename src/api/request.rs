@@ -17,6 +17,9 @@ use crate::pipeline::admission::Place;
 use crate::pipeline::source::Media;
 use crate::pipeline::verify::{self, CheckRequest, CheckResult, Event};
 
+/// How long a stream's error waits for a caller who reads slowly: without it the stream would end as if all had been told.
+pub const LAST_WORD: Duration = Duration::from_secs(5);
+
 /// One call. Dropping it, as tonic does when the caller has gone, ends what is still queued for it.
 pub struct Call {
     pub engine: Arc<Engine>,

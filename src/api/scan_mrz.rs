@@ -19,7 +19,7 @@ use super::convert;
 use super::newest::{Arrival, Newest};
 use super::proto::{self, ScanMrzEvent, ScanMrzRequest};
 use super::read_document::{field_message, mrz_message};
-use super::request::Call;
+use super::request::{Call, LAST_WORD};
 use super::unwind::caught;
 use crate::checks::MediaKind;
 use crate::document::fields;
@@ -63,8 +63,8 @@ pub async fn scan_mrz(call: Call, frames: Streaming<ScanMrzRequest>) -> Result<S
         tokio::select! {
             result = caught(call.until_deadline(scan(&call, frames, &events))) => {
                 if let Err(error) = result {
-                    // The caller may have gone, or read nothing for so long that there is no room to tell it.
-                    let _ = events.try_send(Err(error.into()));
+                    // The caller may have gone, or read nothing for longer than a call may take.
+                    let _ = tokio::time::timeout(LAST_WORD, events.send(Err(error.into()))).await;
                 }
             }
             // The caller closed the stream: dropping the call ends what is queued.

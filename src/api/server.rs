@@ -29,6 +29,7 @@ use crate::api::listener::{Accepting, Access, BindError, PeerIdentity, Reservati
 use crate::api::metrics::observe;
 use crate::api::reload::{AdministrationService, Reloader};
 use crate::api::service::rpc_of;
+use crate::api::status::bytes_exceeded;
 use crate::api::unwind::Caught;
 use crate::audit::AuditLog;
 use crate::audit::record::AskedBy;
@@ -106,7 +107,10 @@ pub async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .timeout(Duration::from_secs(config.limits.max_request_seconds) + READING_GRACE)
-        .layer(tower::layer::layer_fn(move |inner| Observing { inner, callers: Arc::clone(&callers) }))
+        .layer(tower::layer::layer_fn({
+            let access = Arc::clone(&access);
+            move |inner| Observing { inner, callers: Arc::clone(&callers), access: Arc::clone(&access) }
+        }))
         .layer(AuditLayer { log: audit })
         .layer(InterceptorLayer::new(move |request| enforce(&access, request)))
         .layer(MapResponseLayer::new(unreadable_as_input_error))
@@ -155,6 +159,7 @@ pub async fn serve(
 struct Observing<S> {
     inner: S,
     callers: Arc<Callers>,
+    access: Arc<Access>,
 }
 
 impl<S, B> Service<http::Request<Body>> for Observing<S>
@@ -176,7 +181,8 @@ where
         let mut observer = observe(&mut request);
         let rpc = rpc_of(request.uri().path());
         // Whom the kernel does not name is refused by the access check.
-        let begun = request.extensions().get::<PeerIdentity>().map(|peer| self.callers.begin(peer, rpc));
+        let peer = request.extensions().get::<PeerIdentity>();
+        let begun = peer.map(|peer| self.callers.begin(peer, self.access.allowed(peer), rpc));
         match begun {
             None => {}
             Some(Ok(permit)) => {
@@ -198,6 +204,10 @@ where
 /// contract with INTERNAL, both without details. Either is the caller's input, so it is told like every other such error.
 fn unreadable_as_input_error<B: Default>(response: http::Response<B>) -> http::Response<B> {
     let Some(status) = tonic::Status::from_header_map(response.headers()) else { return response };
+    if let Some(error) = bytes_exceeded(&status) {
+        // Told by the body of the request, and counted here.
+        return tonic::Status::from(error).into_http();
+    }
     let code = match status.code() {
         Code::OutOfRange => "MESSAGE_TOO_LARGE",
         // Our own errors have details.

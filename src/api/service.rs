@@ -131,7 +131,9 @@ impl Verification for VerificationService {
 
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         let peer = request.extensions().get::<PeerIdentity>().cloned();
-        let counts = request.into_inner().with_activity.then_some(&self.counts);
+        // What came of all callers' requests is for the operator alone.
+        let is_operator = peer.as_ref().is_some_and(PeerIdentity::is_operator);
+        let counts = (request.into_inner().with_activity && is_operator).then_some(&self.counts);
         let engine = self.engine.current();
         Ok(Response::new(get_status::get_status(&engine, &self.callers, peer.as_ref(), counts)))
     }

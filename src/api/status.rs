@@ -28,7 +28,8 @@ impl From<Error> for Status {
     }
 }
 
-fn with_details(error: Error) -> Status {
+/// The status of an error that is counted elsewhere.
+pub fn with_details(error: Error) -> Status {
     let message = error.to_string();
     match error {
         Error::InvalidInput { field, code, reason } => {

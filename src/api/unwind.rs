@@ -42,9 +42,15 @@ where
     }
 
     fn call(&mut self, request: http::Request<A>) -> Self::Future {
-        let answer = self.0.call(request);
+        let answer = std::panic::catch_unwind(AssertUnwindSafe(|| self.0.call(request)));
         Box::pin(async move {
-            match caught(async { Ok(answer.await) }).await {
+            let answer = async {
+                match answer {
+                    Ok(answer) => Ok(answer.await),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            };
+            match caught(answer).await {
                 Ok(answered) => answered,
                 Err(error) => Ok(Status::from(error).into_http()),
             }

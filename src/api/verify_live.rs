@@ -19,7 +19,7 @@ use super::newest::{self, Arrival, Newest};
 use super::proto::verify_live_event::Event;
 use super::proto::verify_live_request::Message;
 use super::proto::{self, VerifyLiveEvent, VerifyLiveRequest};
-use super::request::Call;
+use super::request::{Call, LAST_WORD};
 use super::unwind::caught;
 use crate::checks::{MediaKind, Outcome, Warning};
 use crate::error::{Error, Unavailable};
@@ -75,8 +75,8 @@ pub async fn verify_live(call: Call, messages: Streaming<VerifyLiveRequest>) -> 
         tokio::select! {
             result = caught(call.until_deadline(hold(&call, messages, &events))) => {
                 if let Err(error) = result {
-                    // The caller may have gone, or read nothing for so long that there is no room to tell it.
-                    let _ = events.try_send(Err(error.into()));
+                    // The caller may have gone, or read nothing for longer than a call may take.
+                    let _ = tokio::time::timeout(LAST_WORD, events.send(Err(error.into()))).await;
                 }
             }
             // The caller closed the stream: dropping the call ends what is queued.

@@ -48,7 +48,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Longest wait at the end for requests that were cut off.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// How long the last records may take to be on the disk. With `drain_seconds` it is less than the unit's `TimeoutStopSec`.
+/// How long the last records may take to be on the disk.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// Why there is no audit log.
@@ -246,10 +246,14 @@ impl AuditLog {
         while self.open.load(Ordering::Relaxed) > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
         }
-        let _ = self.queue.blocking_send(Message::Stop);
+        // A disk that hangs must not hold the daemon's end up for ever.
+        let until = Instant::now() + LAST_WRITE;
+        while Instant::now() < until
+            && matches!(self.queue.try_send(Message::Stop), Err(mpsc::error::TrySendError::Full(_)))
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         if let Some(thread) = self.thread.blocking_lock().take() {
-            // A disk that hangs must not hold the daemon's end up for ever.
-            let until = Instant::now() + LAST_WRITE;
             while !thread.is_finished() && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(2));
             }

@@ -1,12 +1,14 @@
 //! The decoder processes of a daemon: started before it is ready, lent to one question at a time, replaced when they have ended.
 //!
-//! Called by `decoders` from blocking threads. Whoever asks waits for a process, then for its answer, and meanwhile looks at its request every few milliseconds: when the
+//! Called by `decoders` from blocking threads. Whoever asks waits for a process (the oldest request first, and while others wait none gets more than half of them), then for its answer, and meanwhile
+//! looks at its request every few milliseconds: when the
 //! caller has gone, or the time is over, the process is killed, which is the only way to stop a decoder. The next question that finds none starts another and pays for
 //! it, so that a flood of files that kill decoders costs their senders and does not become a flood of processes. No file is tried twice; only a process that has ended
 //! between two questions is replaced without a word.
 //!
 //! Processes are started by one thread that lives as long as the pool, because the kernel ends them with the *thread* that started them (`PR_SET_PDEATHSIG`).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
@@ -17,12 +19,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::ptr::NonNull;
 use std::sync::mpsc;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -40,6 +42,10 @@ use crate::ops::metrics as names;
 
 /// How often a waiting thread looks at its request. Shorter, callers that left cost less; each look costs some microseconds.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// After so long at rest the memory file of a process is emptied: longer than the pause between two frames of a camera, so that a session of active
+/// liveness works in memory that is there.
+const IDLE: Duration = Duration::from_millis(250);
 
 /// How long a new process may take until it is ready: some milliseconds, on a busy machine in a debug build a second.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -72,6 +78,8 @@ pub enum StartError {
     Refused(#[from] Refusal),
     #[error("it did not become ready")]
     Silent,
+    #[error("nobody waits for it any more: {0}")]
+    Pointless(Error),
 }
 
 impl From<Errno> for StartError {
@@ -85,18 +93,77 @@ pub struct Pool {
     processes: usize,
     deadline: Duration,
     layout: Layout,
-    state: Mutex<State>,
-    /// A process has come back, or may be started.
-    freed: Condvar,
+    shared: Arc<Shared>,
     starter: Starter,
+}
+
+/// What the starter's thread sees too.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// A process has come back, or may be started, or somebody waits no longer.
+    freed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     /// The last that came back is lent first: its memory is warm, and the others can give theirs back.
-    idle: Vec<DecoderProcess>,
+    idle: Vec<Idle>,
     /// How many have ended and were not replaced yet.
     missing: usize,
+    /// Who waits: the order of each request, and a number that tells its threads apart.
+    waiting: BTreeSet<(u64, u64)>,
+    /// Numbers given so far.
+    numbers: u64,
+    /// Processes in use, by the order of the request.
+    used: BTreeMap<u64, usize>,
+}
+
+/// A process at rest.
+struct Idle {
+    process: DecoderProcess,
+    since: Instant,
+    /// Its memory file is empty.
+    is_clear: bool,
+}
+
+impl Idle {
+    fn new(process: DecoderProcess) -> Self {
+        Self { process, since: Instant::now(), is_clear: false }
+    }
+}
+
+impl State {
+    /// Whether it is the turn of who waits so: nobody older may have one.
+    fn is_turn_of(&self, waiting: (u64, u64), processes: usize) -> bool {
+        let most = (processes / 2).max(1);
+        let may_have = |order: &u64| {
+            let others_wait = self.waiting.iter().any(|(other, _)| other != order);
+            !others_wait || self.used.get(order).is_none_or(|used| *used < most)
+        };
+        self.waiting.iter().find(|(order, _)| may_have(order)) == Some(&waiting)
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Empties the memory files of processes that have been at rest for long. Each is out of the others' reach meanwhile.
+    fn clear_idle(&self) {
+        loop {
+            let mut state = self.state();
+            let rests = |idle: &Idle| !idle.is_clear && idle.since.elapsed() >= IDLE;
+            let Some(at) = state.idle.iter().position(rests) else { return };
+            let mut idle = state.idle.remove(at);
+            drop(state);
+            idle.process.memory.clear();
+            idle.is_clear = true;
+            self.state().idle.insert(0, idle);
+            self.freed.notify_all();
+        }
+    }
 }
 
 /// Why a question was not answered.
@@ -107,6 +174,8 @@ enum Fault {
     Slow,
     /// It said what it should not.
     Broken,
+    /// The host has no memory for the question.
+    Host,
     /// Nobody waits for the answer any more.
     Pointless(Error),
 }
@@ -119,11 +188,14 @@ impl Pool {
     pub fn start(settings: PoolSettings) -> Result<Self, StartError> {
         let PoolSettings { program, processes, memory_bytes, deadline, max_file_bytes, max_pixels } = settings;
         let layout = Layout::new(max_file_bytes, max_pixels, DecodeOptions::default().max_side_px);
-        let starter = Starter::new(program, Setup { layout, memory_bytes })?;
+        let shared = Arc::<Shared>::default();
+        let starter = Starter::new(program, Setup { layout, memory_bytes }, Arc::clone(&shared))?;
         let processes = processes.max(1);
-        let idle: Result<_, _> = (0..processes).map(|_| starter.start()).collect();
-        let state = Mutex::new(State { idle: idle?, missing: 0 });
-        Ok(Self { processes, deadline, layout, state, freed: Condvar::new(), starter })
+        for _ in 0..processes {
+            let process = starter.start(|| Ok(()))?;
+            shared.state().idle.push(Idle::new(process));
+        }
+        Ok(Self { processes, deadline, layout, shared, starter })
     }
 
     /// How many processes there shall be.
@@ -168,7 +240,7 @@ impl Pool {
     /// What a fault is to the caller, and to whoever reads the log. The process is ended.
     fn told(&self, job: &Job<'_>, fault: Fault, lent: Lent<'_>) -> Error {
         let reason = match &fault {
-            Fault::Pointless(_) => None,
+            Fault::Pointless(_) | Fault::Host => None,
             Fault::Slow => Some("slow"),
             Fault::Broken => Some("protocol"),
             Fault::Ended => Some("ended"),
@@ -187,6 +259,10 @@ impl Pool {
         let deadline_ms = self.deadline.as_millis();
         match fault {
             Fault::Pointless(error) => error,
+            Fault::Host => {
+                tracing::error!("there is no memory to hand a file to a decoder process");
+                Error::Unavailable { state: Unavailable::NoDecoder, retry_after: RETRY_AFTER }
+            }
             Fault::Slow => Error::invalid(
                 job.field,
                 "IMAGE_DECODER_TIMEOUT",
@@ -202,11 +278,14 @@ impl Pool {
 
     /// Waits for a process.
     fn lend(&self, job: &Job<'_>) -> Result<Lent<'_>, Error> {
-        let mut state = self.state();
+        let order = job.context.order();
+        let in_line = InLine::new(&self.shared, order);
+        let mut state = self.shared.state();
         loop {
             job.context.check(Instant::now())?;
-            if let Some(process) = state.idle.pop() {
-                let mut lent = Lent { pool: self, process: Some(process) };
+            let is_turn = state.is_turn_of(in_line.place, self.processes);
+            if is_turn && let Some(Idle { process, .. }) = state.idle.pop() {
+                let mut lent = Lent::new(&self.shared, &mut state, Some(process), order);
                 drop(state);
                 if lent.process().is_ready() {
                     return Ok(lent);
@@ -214,37 +293,65 @@ impl Pool {
                 // It has ended between two questions, by the host's hand: nothing that this one could have to do with.
                 tracing::warn!("a decoder process has ended at rest; another is started");
                 lent.end();
-                state = self.state();
-            } else if state.missing > 0 {
+                state = self.shared.state();
+            } else if is_turn && state.missing > 0 {
                 state.missing -= 1;
+                let place = Lent::new(&self.shared, &mut state, None, order);
                 drop(state);
-                let place = Lent { pool: self, process: None };
-                return place.filled();
+                return place.filled(&self.starter, job);
             } else {
-                state = self.freed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+                state = self.shared.freed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
             }
         }
     }
+}
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+/// Somebody who waits for a process; dropping it leaves the line.
+struct InLine<'a> {
+    shared: &'a Shared,
+    place: (u64, u64),
+}
+
+impl<'a> InLine<'a> {
+    fn new(shared: &'a Shared, order: u64) -> Self {
+        let mut state = shared.state();
+        state.numbers += 1;
+        let place = (order, state.numbers);
+        state.waiting.insert(place);
+        drop(state);
+        Self { shared, place }
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.shared.state().waiting.remove(&self.place);
+        self.shared.freed.notify_all();
     }
 }
 
 /// A process in use, or the place of one. If it is not given back, in whichever way its use ends, the process is killed and its place becomes free.
 struct Lent<'a> {
-    pool: &'a Pool,
+    shared: &'a Shared,
     process: Option<DecoderProcess>,
+    /// Of the request.
+    order: u64,
 }
 
-impl Lent<'_> {
+impl<'a> Lent<'a> {
+    fn new(shared: &'a Shared, state: &mut State, process: Option<DecoderProcess>, order: u64) -> Self {
+        *state.used.entry(order).or_default() += 1;
+        Self { shared, process, order }
+    }
+
     /// A new process in this place.
-    fn filled(mut self) -> Result<Self, Error> {
-        match self.pool.starter.start() {
+    fn filled(mut self, starter: &Starter, job: &Job<'_>) -> Result<Self, Error> {
+        match starter.start(|| job.context.check(Instant::now())) {
             Ok(process) => {
                 self.process = Some(process);
                 Ok(self)
             }
+            Err(StartError::Pointless(error)) => Err(error),
             Err(error) => {
                 tracing::error!(reason = error.to_string(), "a decoder process cannot be started");
                 Err(Error::Unavailable { state: Unavailable::NoDecoder, retry_after: RETRY_AFTER })
@@ -257,9 +364,9 @@ impl Lent<'_> {
     }
 
     fn give_back(mut self) {
-        let process = self.process.take();
-        self.pool.state().idle.extend(process);
-        self.pool.freed.notify_one();
+        if let Some(process) = self.process.take() {
+            self.leave(Some(Idle::new(process)));
+        }
         std::mem::forget(self);
     }
 
@@ -267,13 +374,28 @@ impl Lent<'_> {
     fn end(mut self) -> Option<ExitStatus> {
         self.process.take().and_then(DecoderProcess::end)
     }
+
+    fn leave(&self, process: Option<Idle>) {
+        let mut state = self.shared.state();
+        if let Some(used) = state.used.get_mut(&self.order) {
+            *used -= 1;
+            if *used == 0 {
+                state.used.remove(&self.order);
+            }
+        }
+        match process {
+            Some(process) => state.idle.push(process),
+            None => state.missing += 1,
+        }
+        drop(state);
+        self.shared.freed.notify_all();
+    }
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
         drop(self.process.take());
-        self.pool.state().missing += 1;
-        self.pool.freed.notify_one();
+        self.leave(None);
     }
 }
 
@@ -336,7 +458,7 @@ impl DecoderProcess {
     ) -> Result<Answer, Fault> {
         let started = Instant::now();
         // Fails only without memory for it: the host's trouble, and the question cannot be answered.
-        self.memory.file.write_all_at(input, 0).map_err(|_| Fault::Ended)?;
+        self.memory.file.write_all_at(input, 0).map_err(|_| Fault::Host)?;
         self.send(question)?;
         self.receive(|| look(started))
     }
@@ -413,6 +535,13 @@ impl MemoryFile {
         Ok(Self { file, start: start.cast(), bytes })
     }
 
+    /// Gives its pages back; what is read afterwards is zero. To be called between two questions.
+    fn clear(&mut self) {
+        let all = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        // If it fails, memory is held a little longer.
+        let _ = fallocate(&self.file, all, 0, self.bytes as i64);
+    }
+
     /// Copies what lies from `at` on. `None` if there are not so many bytes.
     fn copy(&self, at: usize, to: &mut [u8]) -> Option<()> {
         if at.checked_add(to.len())? > self.bytes {
@@ -435,28 +564,40 @@ impl Drop for MemoryFile {
 
 // -------------------------------------------------------------------------------------------------------- the starter
 
-/// The thread that starts processes.
+/// The thread that starts processes, and empties the memory files of those at rest.
 struct Starter(Mutex<mpsc::Sender<Wanted>>);
 
 /// Where a new process shall go.
 type Wanted = mpsc::SyncSender<Result<DecoderProcess, StartError>>;
 
 impl Starter {
-    fn new(program: PathBuf, setup: Setup) -> Result<Self, StartError> {
+    fn new(program: PathBuf, setup: Setup, shared: Arc<Shared>) -> Result<Self, StartError> {
         let (sender, wanted) = mpsc::channel::<Wanted>();
         thread::Builder::new().name("decoder-start".into()).spawn(move || {
-            for to in wanted {
-                // Whoever asked may have panicked; the process is then dropped, and killed.
-                let _ = to.send(DecoderProcess::start(&program, &setup));
+            loop {
+                match wanted.recv_timeout(IDLE) {
+                    // Whoever asked may have left; the process is then dropped, and killed.
+                    Ok(to) => drop(to.send(DecoderProcess::start(&program, &setup))),
+                    Err(mpsc::RecvTimeoutError::Timeout) => shared.clear_idle(),
+                    // The pool has gone.
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                }
             }
         })?;
         Ok(Self(Mutex::new(sender)))
     }
 
-    fn start(&self) -> Result<DecoderProcess, StartError> {
+    /// Waits for a new process while `look` has nothing against it.
+    fn start(&self, look: impl Fn() -> Result<(), Error>) -> Result<DecoderProcess, StartError> {
         let (sender, started) = mpsc::sync_channel(1);
         let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         thread.send(sender).map_err(|_| StartError::Silent)?;
-        started.recv().map_err(|_| StartError::Silent)?
+        loop {
+            match started.recv_timeout(LOOK) {
+                Ok(result) => return result,
+                Err(mpsc::RecvTimeoutError::Timeout) => look().map_err(StartError::Pointless)?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(StartError::Silent),
+            }
+        }
     }
 }

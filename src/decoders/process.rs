@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -36,8 +36,7 @@ const MEMORY: i32 = 1;
 /// Shown by `ps` and `/proc`; at most 15 bytes.
 const NAME: &CStr = c"vouch-decoder";
 
-/// After so long without a question the memory of the last ones is given back: longer than the pause between two frames of a camera, so that a session of active
-/// liveness works in memory that is there.
+/// After so long without a question the heap of the last ones is given back.
 const IDLE: Duration = Duration::from_millis(250);
 
 /// Serves the daemon until it goes away.
@@ -122,7 +121,8 @@ fn warm_up() -> bool {
 
 // ------------------------------------------------------------------------------------------------------------- memory
 
-/// The memory file, mapped. The daemon writes to it before it asks and reads from it when it was answered, never in between.
+/// The memory file, mapped. The daemon writes to it before it asks and reads from it when it was answered, never in between; and it alone gives its pages back, since it alone knows that
+/// neither is going on.
 struct Memory {
     start: NonNull<u8>,
     layout: Layout,
@@ -148,13 +148,6 @@ impl Memory {
             let input = std::slice::from_raw_parts(self.start.as_ptr(), input_bytes.min(most));
             (input, Output(std::slice::from_raw_parts_mut(self.start.as_ptr().add(most), output_bytes)))
         }
-    }
-
-    /// Gives every page of it back.
-    fn clear(&mut self) {
-        // SAFETY: no part of it is in use between two questions; what is read afterwards is zero.
-        // If it fails, memory is held a little longer.
-        let _ = unsafe { madvise(self.start.cast(), self.layout.bytes(), MmapAdvise::MADV_REMOVE) };
     }
 }
 
@@ -193,7 +186,6 @@ fn serve(memory: &mut Memory) {
     let mut message = [0; MAX_MESSAGE_BYTES];
     loop {
         if !is_asked(PollTimeout::try_from(IDLE).unwrap_or(PollTimeout::MAX)) {
-            memory.clear();
             process::give_back_free_memory();
             is_asked(PollTimeout::NONE);
         }

@@ -102,6 +102,11 @@ impl RequestContext {
         Self { trace, ..self }
     }
 
+    /// Which of two requests goes first where both wait: the lower.
+    pub fn order(&self) -> u64 {
+        self.order
+    }
+
     /// Says that nobody waits for the answer any more; queued work of this request is dropped.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);

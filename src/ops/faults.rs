@@ -1,24 +1,23 @@
 //! Places in the code where a test can make the daemon fail: nothing unless it was built with the feature `faults`, which no release has.
 //!
-//! Called by pipeline, inference and audit at the few places that [`POINTS`] lists. A test of the real binary names a folder in `TEST_FAULTS_DIR` and lays a file there
+//! Called by api, pipeline, inference and audit at the few places that [`POINTS`] lists. A test of the real binary names a folder in `TEST_FAULTS_DIR` and lays a file there
 //! that bears the name of a point: whoever comes by next takes the file away and panics, so that one file is one fault, at a moment of the test's choosing. Left out: delays and
-//! errors, which the tests make from outside. The `fail` crate does more, but reads the environment once, at the start.
+//! errors, which the tests make from outside.
 
 #[cfg(all(feature = "faults", not(debug_assertions)))]
 compile_error!("the feature `faults` is for tests: a build without debug assertions never has it");
 
 /// Every point.
-pub const POINTS: [&str; 8] = [
-    // A check, on its own thread.
-    "check",  // The decoding of a picture, which several checks wait for.
-    "decode", // A handler, while it holds the lock of the door.
-    "door",   // Who asks a model, while holding the lock of its queue.
-    "queue",  // A model's worker, between taking a batch and running it.
-    "worker", // What tells the events of a verification to its caller.
-    "events", // The thread that writes the audit log, before a batch of records.
-    "audit",  // A reload that has read everything and is about to put it in place.
-    "reload",
-];
+///
+/// - `check`: a check, on its own thread.
+/// - `decode`: the decoding of a picture, which several checks wait for.
+/// - `door`: a handler, while it holds the lock of the door.
+/// - `queue`: who asks a model, while holding the lock of its queue.
+/// - `worker`: a model's worker, between taking a batch and running it.
+/// - `events`: what tells the events of a verification to its caller.
+/// - `audit`: the thread that writes the audit log, before a batch of records.
+/// - `reload`: a reload that has read everything and is about to put it in place.
+pub const POINTS: [&str; 8] = ["check", "decode", "door", "queue", "worker", "events", "audit", "reload"];
 
 /// Panics if a test wants it so.
 #[cfg(feature = "faults")]

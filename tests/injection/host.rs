@@ -284,7 +284,8 @@ pub fn read_only(stand: &mut Stand, row: &mut Row) {
         row.end(end);
     }
     row.expect(refused >= 6, || format!("{refused} of 12 requests were refused without a log"));
-    let status = stand.runtime.block_on(in_time(client.clone().get_status(vouch::api::proto::GetStatusRequest {})));
+    let status =
+        stand.runtime.block_on(in_time(client.clone().get_status(vouch::api::proto::GetStatusRequest::default())));
     row.expect(status.is_ok(), || format!("status without a log: {status:?}"));
     unmount(stand.folder.path());
     let until = Instant::now() + Duration::from_secs(10);

@@ -333,7 +333,7 @@ impl Stand {
             let is_ready = self.runtime.block_on(async {
                 let ask = async {
                     let mut client = common::try_client_of(&self.socket()).await.ok()?;
-                    client.get_status(GetStatusRequest {}).await.ok().map(tonic::Response::into_inner)
+                    client.get_status(GetStatusRequest::default()).await.ok().map(tonic::Response::into_inner)
                 };
                 tokio::time::timeout(2 * PATIENCE, ask).await.ok().flatten()
             });
@@ -354,7 +354,7 @@ impl Stand {
     pub fn state(&self) -> State {
         let pid = self.pid();
         let mut client = self.client();
-        let status = self.runtime.block_on(client.get_status(GetStatusRequest {})).unwrap().into_inner();
+        let status = self.runtime.block_on(client.get_status(GetStatusRequest::default())).unwrap().into_inner();
         drop(client);
         let names: Vec<String> = fs::read_dir(format!("/proc/{pid}/task"))
             .unwrap()

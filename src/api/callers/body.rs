@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
 use super::Policy;
+use crate::api::status::with_details;
 use crate::error::{Error, Quota};
 
 /// What was read of a request so far.
@@ -43,7 +44,8 @@ impl Body for Measured {
                 self.read.is_too_long.store(true, Ordering::Relaxed);
                 let policy = self.policy.name.clone();
                 let error = Error::QuotaSpent { quota: Quota::Bytes, policy, limit, retry_after: None };
-                return Poll::Ready(Some(Err(error.into())));
+                // Counted where the call ends.
+                return Poll::Ready(Some(Err(with_details(error))));
             }
         }
         polled

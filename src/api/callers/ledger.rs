@@ -32,8 +32,9 @@ pub enum End {
 /// The first pause of who sends malformed requests. Each further one doubles it, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Longest pause: a mended caller is served again within a minute.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Longest pause. It bounds what sends malformed input to six requests a minute, and a caller that was mended, or that passes on the pictures of others of whom one means harm, waits no
+/// longer than that.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// One malformed request is forgotten in this time.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
@@ -167,6 +168,16 @@ impl Ledger {
         self.counts
     }
 
+    /// Forgets what a former policy has asked for; what is counted stays.
+    pub fn pardon(&mut self) {
+        (self.due, self.paused_until, self.pause, self.malformed) = (None, None, Duration::ZERO, 0.0);
+    }
+
+    /// Nothing at work, no pause to keep, and no rate to make up for.
+    pub fn owes_nothing(&self, now: Instant) -> bool {
+        self.in_flight == 0 && self.paused_for(now).is_zero() && self.due.is_none_or(|due| due <= now)
+    }
+
     /// How long the user has to pause yet.
     pub fn paused_for(&self, now: Instant) -> Duration {
         self.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
@@ -281,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_requests_make_pauses_that_double_up_to_a_minute() {
+    fn malformed_requests_make_pauses_that_double_up_to_a_bound() {
         let quotas = Quotas { malformed_burst: 5, ..NONE };
         let (mut ledger, mut now) = (Ledger::default(), Instant::now());
         for _ in 0..5 {
@@ -295,7 +306,7 @@ mod tests {
             pauses.push(refused.retry_after.as_millis());
             now += refused.retry_after;
         }
-        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000, 60_000]);
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000, 10_000, 10_000, 10_000, 10_000]);
     }
 
     #[test]
@@ -328,6 +339,18 @@ mod tests {
         assert_eq!(ledger.paused_for(now), Duration::ZERO, "an hour ago is no reason");
         run(&mut ledger, &quotas, End::Malformed, now).unwrap();
         assert_eq!(ledger.paused_for(now), FIRST_PAUSE);
+    }
+
+    #[test]
+    fn another_policy_pardons_and_counts_go_on() {
+        let quotas = Quotas { requests_per_minute: 1, burst: 1, malformed_burst: 1, ..NONE };
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        run(&mut ledger, &quotas, End::Malformed, now).unwrap();
+        assert!(run(&mut ledger, &quotas, End::Good, now).is_err() && !ledger.owes_nothing(now));
+        ledger.pardon();
+        assert!(ledger.owes_nothing(now));
+        run(&mut ledger, &quotas, End::Good, now).unwrap();
+        assert_eq!((ledger.counts().begun, ledger.counts().refused[Quota::Rate as usize]), (2, 1));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who may ask for what, and how much: the policies of the configuration, and an account for each user.
 //!
 //! [`Callers`] is asked by `server` before anything of a request is read, and told when it has ended. The first policy that names a user or one of its groups is the user's; the account
-//! goes by user, whichever process asks. Quotas hold for the calls that take media: health checks, reflection and the status cost too little to be counted. What a quota refuses comes neither
+//! goes by user, whichever process asks. Quotas hold for the calls that take media: health checks, reflection and the status cost too little to be counted. What a quota refuses before anything is read comes neither
 //! to the door nor into the audit log. The number of accounts is bounded. Left out: who may use the daemon at all ([`Access`](super::listener::Access)), and turns among
 //! those who may (`pipeline::admission`).
 
@@ -26,8 +26,11 @@ use crate::error::{Error, Quota};
 use crate::inference::Priority;
 use crate::ops::metrics as names;
 
-/// Users who have an account at once, at some 300 bytes each. Of those who have nothing at work and no pause to keep, who was not seen for longest is forgotten for a new one.
+/// Users who have an account at once, at some 300 bytes each. Of those who have nothing at work, no pause to keep and no rate to make up for, who was not seen for longest is forgotten for a new one.
 const MAX_ACCOUNTS: usize = 1024;
+
+/// The number of the one account of all who are not allowed to use the daemon, and of those for whom there is no room: the highest, which the kernel gives to nobody.
+const STRANGERS: u32 = u32::MAX;
 
 /// Users whom metrics tell apart; further ones are `other`, since a series is never forgotten.
 const MAX_LABELS: usize = 128;
@@ -43,7 +46,7 @@ pub struct Callers {
 type Policies = Vec<Arc<Policy>>;
 
 /// A policy with its names looked up.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Policy {
     name: String,
     users: HashSet<u32>,
@@ -99,32 +102,36 @@ impl Callers {
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
     }
 
-    /// Begins a call to `rpc`; `None` stands for all that is no RPC of ours.
+    /// Begins a call to `rpc`; `None` stands for all that is no RPC of ours. Who `may_call` not, which the access check will tell it, has no account of its own: all of them share one.
     ///
     /// # Errors
     /// [`Error::QuotaSpent`].
-    pub fn begin(self: &Arc<Self>, peer: &PeerIdentity, rpc: Option<Rpc>) -> Result<Permit, Error> {
+    pub fn begin(self: &Arc<Self>, peer: &PeerIdentity, may_call: bool, rpc: Option<Rpc>) -> Result<Permit, Error> {
         let (policy, begun) = (self.policy(peer), Instant::now());
         let counted = rpc.is_some_and(Rpc::takes_media);
+        let mut uid = if may_call { peer.uid } else { STRANGERS };
         if counted {
-            let begins = self.lock().account(peer.uid, &policy, begun).ledger.begin(&policy.quotas, begun);
+            let mut accounts = self.lock();
+            uid = accounts.room_for(uid, begun);
+            let begins = accounts.account(uid, &policy, begun).ledger.begin(&policy.quotas, begun);
             begins.map_err(|refusal| refusal.into_error(&policy.name, &policy.quotas))?;
         }
         let allows = rpc.is_none_or(|rpc| policy.rpcs.contains(&rpc));
-        Ok(Permit { callers: Arc::clone(self), uid: peer.uid, policy, read: Arc::default(), allows, counted, begun })
+        Ok(Permit { callers: Arc::clone(self), uid, policy, read: Arc::default(), allows, counted, begun })
     }
 
     /// Notes a connection; `None` if the user has as many open as may be.
     pub fn connect(self: &Arc<Self>, peer: &PeerIdentity) -> Option<ConnectionPermit> {
         let policy = self.policy(peer);
-        let mut accounts = self.lock();
-        let account = accounts.account(peer.uid, &policy, Instant::now());
+        let (mut accounts, now) = (self.lock(), Instant::now());
+        let uid = accounts.room_for(peer.uid, now);
+        let account = accounts.account(uid, &policy, now);
         if policy.max_connections > 0 && account.connections >= policy.max_connections {
             account.ledger.refuse(Quota::Connections);
             return None;
         }
         account.connections += 1;
-        Some(ConnectionPermit { callers: Arc::clone(self), uid: peer.uid })
+        Some(ConnectionPermit { callers: Arc::clone(self), uid })
     }
 
     /// The accounts that there are; that of `uid` alone if one is given.
@@ -148,6 +155,12 @@ impl Callers {
         for status in self.status(None) {
             let label = self.lock().label(status.uid);
             of.entry(label).and_modify(|sum| sum.add(&status)).or_insert(status);
+        }
+        // Who was forgotten has nothing open.
+        for uid in self.lock().labelled.iter().map(u32::to_string).filter(|uid| !of.contains_key(uid)) {
+            for gauge in [names::CALLER_RUNNING, names::CALLER_CONNECTIONS, names::CALLER_PAUSE_SECONDS] {
+                gauge!(gauge, "uid" => uid.clone()).set(0.0);
+            }
         }
         for (uid, status) in of {
             let counts = status.counts;
@@ -215,24 +228,37 @@ impl Policy {
 }
 
 impl Accounts {
-    fn account(&mut self, uid: u32, policy: &Arc<Policy>, now: Instant) -> &mut Account {
-        if !self.of.contains_key(&uid) && self.of.len() >= MAX_ACCOUNTS {
-            let idle = self.of.iter().filter(|(_, account)| account.is_idle(now));
-            if let Some(uid) = idle.min_by_key(|(_, account)| account.last_seen).map(|(uid, _)| *uid) {
-                self.of.remove(&uid);
-            }
+    /// The number of the account that a user's call goes to.
+    fn room_for(&mut self, uid: u32, now: Instant) -> u32 {
+        if self.of.contains_key(&uid) || self.of.len() < MAX_ACCOUNTS {
+            return uid;
         }
+        let idle = self.of.iter().filter(|(_, account)| account.is_idle(now));
+        match idle.min_by_key(|(_, account)| account.last_seen).map(|(uid, _)| *uid) {
+            Some(forgotten) => {
+                self.of.remove(&forgotten);
+                uid
+            }
+            None => STRANGERS,
+        }
+    }
+
+    fn account(&mut self, uid: u32, policy: &Arc<Policy>, now: Instant) -> &mut Account {
         let new = || Account { ledger: Ledger::default(), connections: 0, policy: Arc::clone(policy), last_seen: now };
         let account = self.of.entry(uid).or_insert_with(new);
         account.last_seen = now;
-        if !Arc::ptr_eq(&account.policy, policy) {
+        if account.policy != *policy {
             account.policy = Arc::clone(policy);
+            // All who are not allowed share an account, whatever policies there are for them.
+            if uid != STRANGERS {
+                account.ledger.pardon();
+            }
         }
         account
     }
 
     fn label(&mut self, uid: u32) -> String {
-        if self.labelled.len() < MAX_LABELS {
+        if self.labelled.len() < MAX_LABELS && uid != STRANGERS {
             self.labelled.insert(uid);
         }
         if self.labelled.contains(&uid) { uid.to_string() } else { "other".to_owned() }
@@ -241,7 +267,7 @@ impl Accounts {
 
 impl Account {
     fn is_idle(&self, now: Instant) -> bool {
-        self.connections == 0 && self.ledger.in_flight() == 0 && self.ledger.paused_for(now).is_zero()
+        self.connections == 0 && self.ledger.owes_nothing(now)
     }
 }
 

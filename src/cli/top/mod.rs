@@ -103,7 +103,7 @@ pub async fn run(args: &TopArgs, target: &Target) -> Result<u8, Failure> {
 }
 
 fn too_old() -> Failure {
-    Failure::Wrong("the daemon does not tell what it does: it is older than this command".into())
+    Failure::Wrong("the daemon tells what it does to root and to its own user alone, and not at all if it is older than this command".into())
 }
 
 /// Where answers come from: one connection, made anew when it broke.

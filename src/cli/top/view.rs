@@ -677,13 +677,11 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "the golden file is still empty: it is what this test prints"]
     fn a_small_terminal_shows_what_matters_most() {
         assert_golden(&shown(80, 24), "view_80x24.txt");
     }
 
     #[test]
-    #[ignore = "the golden file is still empty: it is what this test prints"]
     fn a_large_terminal_shows_tables_side_by_side() {
         assert_golden(&shown(120, 40), "view_120x40.txt");
     }
