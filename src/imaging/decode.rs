@@ -25,6 +25,13 @@ use super::orient::{self, Orientation};
 /// of 32-bit floats) are accepted only where they have accordingly fewer pixels.
 const MAX_DECODED_BYTES_PER_PIXEL: u64 = 8;
 
+/// Bytes that a decoder may take for a pixel of the picture at hand: the deepest pixel, four channels of 32 bits, once as it is handed over and once on its way there.
+const DECODER_BYTES_PER_PIXEL: u64 = 2 * 16;
+
+/// Bytes that a decoder may take beside pixels, for chunks and tables. A PNG's colour profile that expands to more is left out by the decoder; those of printers have
+/// some megabytes.
+const DECODER_TABLE_BYTES: u64 = 16 << 20;
+
 /// Scans of a progressive JPEG. Encoders in use write 10 to 18; each one costs a pass over the whole picture, so a small file
 /// with thousands of scans would cost minutes (libjpeg-turbo, "Two issues with the JPEG standard").
 const MAX_JPEG_SCANS: u32 = 32;
@@ -38,8 +45,8 @@ const MAX_JPEG_PADDING_BYTES: u32 = 64;
 pub struct DecodeOptions {
     /// Size of the file.
     pub max_bytes: u64,
-    /// Width × height. While it runs, a decode may take up to 16 bytes of memory per pixel (deep TIFF; a
-    /// progressive JPEG 9), afterwards 3.
+    /// Width × height. While it runs, a decode may take up to 16 bytes of memory for each pixel that the file's header tells (deep TIFF; a
+    /// progressive JPEG 9), some 16 MiB for tables, and four times the file; afterwards 3 bytes a pixel.
     pub max_pixels: u64,
     /// Longer side, in pixels.
     pub max_side_px: u32,
@@ -401,8 +408,10 @@ fn decode_png(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeEr
         Ok(u32::from_be_bytes([word[0], word[1], word[2], word[3]]))
     };
     // The first chunk is IHDR by the standard; if it is not, the decoder refuses the file below.
+    let mut size = (0, 0);
     if bytes.get(12..16) == Some(b"IHDR") {
-        check_size(word(16)?, word(20)?, options)?;
+        size = (word(16)?, word(20)?);
+        check_size(size.0, size.1, options)?;
     }
     // Walk the chunks: a whole file ends with IEND, and an animation announces itself with acTL.
     let mut at = 8;
@@ -416,7 +425,7 @@ fn decode_png(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeEr
     }
     // The four bytes of check sum after IEND.
     word(at + 8)?;
-    let decoder = PngDecoder::with_limits(Cursor::new(bytes), decoder_limits(options))
+    let decoder = PngDecoder::with_limits(Cursor::new(bytes), decoder_limits(size, options))
         .map_err(|error| decoder_error(error, Format::Png, options))?;
     read_pixels(decoder, Format::Png, orient::exif_orientation(bytes), options)
 }
@@ -438,7 +447,7 @@ fn decode_tiff(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeE
     let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(into_error)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height, options)?;
-    decoder.set_limits(decoder_limits(options)).map_err(into_error)?;
+    decoder.set_limits(decoder_limits((width, height), options)).map_err(into_error)?;
     // The tag stands in the TIFF directory itself, so there is no EXIF block to look for.
     let orientation = match decoder.orientation().unwrap_or(StoredOrientation::NoTransforms) {
         StoredOrientation::NoTransforms => Orientation::Upright,
@@ -478,10 +487,13 @@ fn read_pixels(
     Ok(full_size(orient::apply(&image, orientation), format, orientation))
 }
 
-/// Memory limit for the decoders' own buffers: the pixels, and some room for chunks and tables.
-fn decoder_limits(options: &DecodeOptions) -> Limits {
+/// Memory limit for the decoders' own buffers, by the size that the header tells: what `max_pixels` allows would let a picture of one pixel take all of it, for a
+/// colour profile that expands a thousandfold and is not looked at.
+fn decoder_limits((width, height): (u32, u32), options: &DecodeOptions) -> Limits {
+    let largest = options.max_pixels.saturating_mul(MAX_DECODED_BYTES_PER_PIXEL);
+    let pixels = u64::from(width) * u64::from(height);
     let mut limits = Limits::default();
-    limits.max_alloc = Some(options.max_pixels.saturating_mul(MAX_DECODED_BYTES_PER_PIXEL).saturating_add(16 << 20));
+    limits.max_alloc = Some((pixels * DECODER_BYTES_PER_PIXEL).min(largest) + DECODER_TABLE_BYTES);
     limits
 }
 
