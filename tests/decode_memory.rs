@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use vouch::imaging::decode::{DecodeOptions, decode};
@@ -82,7 +83,19 @@ fn tiff_with(layout: &[(u16, u32)], data: &[u8]) -> Vec<u8> {
 fn a_small_file_of_one_pixel_takes_no_memory_for_what_it_expands_to() {
     let bomb = deflated(400);
     let length = bomb.len() as u32;
+    // One pixel by its container, 36 and 268 million by the data inside.
+    let mut jpeg = Vec::new();
+    let grey = vec![90; 6000 * 6000];
+    JpegEncoder::new_with_quality(&mut jpeg, 30).write_image(&grey, 6000, 6000, ExtendedColorType::L8).unwrap();
+    let canvas =
+        b"RIFF\xc0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0VP8 \xa2\0\0\0\x10\0\0\x9d\x01\x2a\xff\x3f\xff\x3f";
+    let mut tiff_of_jpeg = tiff_with(&[(273, u32::MAX), (278, 1), (279, jpeg.len() as u32)], &jpeg);
+    // Deflate becomes JPEG.
+    let at = tiff_of_jpeg.windows(9).position(|entry| entry == b"\x03\x01\x04\0\x01\0\0\0\x08").unwrap();
+    tiff_of_jpeg[at + 8] = 7;
     let files = [
+        ("a JPEG in a TIFF", tiff_of_jpeg),
+        ("a WebP's frame", [&canvas[..], &[0; 152]].concat()),
         ("a PNG's profile", png_with(&chunk(b"iCCP", &[b"p\0\0", &bomb[..]].concat()))),
         ("a PNG's text", png_with(&chunk(b"zTXt", &[b"c\0\0", &bomb[..]].concat()))),
         ("a PNG's international text", png_with(&chunk(b"iTXt", &[b"c\0\x01\0\0\0", &bomb[..]].concat()))),

@@ -18,6 +18,7 @@ use image::{ColorType, ImageDecoder, ImageError, Limits};
 use turbojpeg::{Colorspace, Decompressor, PixelFormat, ScalingFactor};
 
 use super::Image;
+use super::contained;
 use super::heic;
 use super::orient::{self, Orientation};
 
@@ -34,7 +35,7 @@ const DECODER_TABLE_BYTES: u64 = 16 << 20;
 
 /// Scans of a progressive JPEG. Encoders in use write 10 to 18; each one costs a pass over the whole picture, so a small file
 /// with thousands of scans would cost minutes (libjpeg-turbo, "Two issues with the JPEG standard").
-const MAX_JPEG_SCANS: u32 = 32;
+pub(super) const MAX_JPEG_SCANS: u32 = 32;
 
 /// Bytes of padding before a JPEG's end marker that are accepted. Webcams and some telephones write a few; the picture before
 /// them is whole. A long remainder would rather mean that the picture data has been damaged.
@@ -439,6 +440,7 @@ fn decode_webp(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeE
     if decoder.has_animation() {
         return Err(DecodeError::Animated(Format::WebP));
     }
+    contained::check_webp(bytes, decoder.dimensions())?;
     read_pixels(decoder, Format::WebP, orient::exif_orientation(bytes), options)
 }
 
@@ -447,6 +449,7 @@ fn decode_tiff(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeE
     let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(into_error)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height, options)?;
+    contained::check_tiff(bytes, (width, height))?;
     decoder.set_limits(decoder_limits((width, height), options)).map_err(into_error)?;
     // The tag stands in the TIFF directory itself, so there is no EXIF block to look for.
     let orientation = match decoder.orientation().unwrap_or(StoredOrientation::NoTransforms) {
@@ -944,6 +947,55 @@ mod tests {
         let error = decode_default(&bomb).expect_err("too many scans");
         let allowed = MAX_JPEG_SCANS.into();
         assert_eq!(error, DecodeError::TooLarge { limit: Limit::JpegScans, allowed });
+    }
+
+    /// A grey TIFF of one strip that holds a JPEG.
+    fn tiff_of_jpeg((width, height): (u32, u32), jpeg: &[u8]) -> Vec<u8> {
+        let tags = [(256, width), (257, height), (258, 8), (259, 7), (262, 1), (273, 122), (277, 1), (278, height)];
+        let mut file = b"II*\0\x08\0\0\0\x09\0".to_vec();
+        for (tag, value) in tags.into_iter().chain([(279, jpeg.len() as u32)]) {
+            file.extend([&(tag as u16).to_le_bytes()[..], &[4, 0, 1, 0, 0, 0], &value.to_le_bytes()].concat());
+        }
+        file.extend([0; 4]);
+        assert_eq!(file.len(), 122);
+        file.extend(jpeg);
+        file
+    }
+
+    #[test]
+    fn a_jpeg_inside_of_a_tiff_keeps_the_limits_of_a_jpeg() {
+        let grey = |size: (u32, u32), settings: &dyn Fn(&mut Compressor)| {
+            jpeg_of(&vec![90; (size.0 * size.1) as usize], size, PixelFormat::GRAY, |compressor| {
+                compressor.set_subsamp(Subsamp::Gray).expect("subsampling");
+                settings(compressor);
+            })
+        };
+        let good = tiff_of_jpeg(SIDE, &grey(SIDE, &|_| ()));
+        assert!(decode_default(&good).expect("a good file").image.pixel(3, 3)[0].abs_diff(90) < 3);
+        for larger in [(SIDE.0 + 1, SIDE.1), (SIDE.0, SIDE.1 + 1)] {
+            let file = tiff_of_jpeg(SIDE, &grey(larger, &|_| ()));
+            assert_eq!(decode_default(&file).expect_err("larger inside"), DecodeError::Corrupt(Format::Tiff));
+        }
+        let file = grey(SIDE, &|compressor| compressor.set_progressive(true).expect("progressive"));
+        let scans: Vec<usize> = (0..file.len() - 1).filter(|at| file[*at..*at + 2] == *b"\xff\xda").collect();
+        let repeated = file[scans[1]..scans[2]].repeat(MAX_JPEG_SCANS as usize);
+        let bomb = [&file[..scans[1]], &repeated, &file[scans[1]..]].concat();
+        let error = decode_default(&tiff_of_jpeg(SIDE, &bomb)).expect_err("too many scans");
+        assert_eq!(error, DecodeError::TooLarge { limit: Limit::JpegScans, allowed: MAX_JPEG_SCANS.into() });
+    }
+
+    #[test]
+    fn a_webp_frame_larger_than_its_canvas_is_refused() {
+        // A lossy file of 40 × 24, which no crate here can write; what is in it becomes the frame of a canvas.
+        let frame = include_bytes!("../../fuzz/corpus/decode/webp-lossy")[12..].to_vec();
+        let on_canvas = |width: u8, height: u8| {
+            let canvas = [0, 0, 0, 0, width - 1, 0, 0, height - 1, 0, 0];
+            decode_default(&riff(&[riff_chunk(b"VP8X", &canvas), frame.clone()])).map(|decoded| decoded.source_width)
+        };
+        assert_eq!(on_canvas(40, 24), Ok(40));
+        for (width, height) in [(1, 1), (39, 24), (40, 23), (41, 24), (24, 40)] {
+            assert_eq!(on_canvas(width, height), Err(DecodeError::Corrupt(Format::WebP)));
+        }
     }
 
     #[test]
