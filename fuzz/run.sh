@@ -15,22 +15,22 @@ all=$(sed -n 's|^path = "fuzz_targets/\(.*\).rs"$|\1|p' Cargo.toml)
 # Commas and spaces both part names.
 targets=$(tr ',' ' ' <<<"${FUZZ_TARGETS:-$all}")
 
-../examples/install-missing.sh cargo cmake nasm clang pkg-config
+../examples/install-missing.sh cargo cmake nasm clang-19 pkg-config
 
 # Longest input in bytes, where libFuzzer's guess from the corpus would be too short for what is to be found.
 declare -A longest=([decode]=8192 [heic]=4096 [pdf]=8192 [request]=8192 [calibration]=32768 [barcode]=8195)
 
 build() {
-    # libFuzzer itself must not be instrumented, so clang's own is taken instead of the one that libfuzzer-sys would compile with these flags.
+    # Debian 12's own clang, 14, does not compile zxing-cpp's C++20. libFuzzer itself must not be instrumented, so clang's own is taken instead of the one that libfuzzer-sys would compile with these flags.
     local runtime coverage flags
-    runtime=$(clang -print-file-name="libclang_rt.fuzzer-$(uname -m).a")
+    runtime=$(clang-19 -print-file-name="libclang_rt.fuzzer-$(uname -m).a")
     if [ ! -f "$runtime" ]; then
-        echo "clang has no libFuzzer here: install the package libclang-rt-dev of its version" >&2
+        echo "clang-19 has no libFuzzer here: please install libclang-rt-19-dev" >&2
         exit 1
     fi
     coverage=$(printf -- ' -Cllvm-args=-sanitizer-coverage-%s' level=4 inline-8bit-counters pc-table trace-compares stack-depth)
     flags="-g1 -O2 -fno-omit-frame-pointer -fsanitize=address,fuzzer-no-link"
-    CC=clang CXX=clang++ CFLAGS="$flags" CXXFLAGS="$flags" CUSTOM_LIBFUZZER_PATH="$runtime" RUSTC_BOOTSTRAP=1 \
+    CC=clang-19 CXX=clang++-19 CFLAGS="$flags" CXXFLAGS="$flags" CUSTOM_LIBFUZZER_PATH="$runtime" RUSTC_BOOTSTRAP=1 \
         RUSTFLAGS="-Cpasses=sancov-module$coverage --cfg fuzzing -Zsanitizer=address -Cforce-frame-pointers" \
         nice cargo build --locked --release --target "$host" $(printf -- '--bin %s ' $targets)
 }
