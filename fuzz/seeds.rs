@@ -215,7 +215,7 @@ fn requests(seeds: &Seeds) -> Result<(), Box<dyn std::error::Error>> {
     seeds.write(
         "request",
         "detect",
-        &unary(1, proto::DetectFacesRequest { image: picture.clone(), ..Default::default() }.encode_to_vec()),
+        &unary(1, proto::DetectFacesRequest { image: picture.clone() }.encode_to_vec()),
     )?;
     let pair = proto::MatchFacesRequest { probe: picture.clone(), reference: picture.clone(), ..Default::default() };
     seeds.write("request", "match", &unary(2, pair.encode_to_vec()))?;

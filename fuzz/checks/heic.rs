@@ -3,8 +3,7 @@
 //! Run by the fuzz target `heic` and, on the committed corpus, by `tests/fuzz_corpus.rs`. libheif and libde265 are the host's: they are not instrumented, so that the fuzzer
 //! sees nothing of their branches, and errors in memory show only where they end the process. Without them every file is refused.
 
-#[path = "decode.rs"]
-mod decode;
+use super::decode;
 
 /// What libde265 takes for a frame that is larger than declared is not bounded by the header (see `imaging::heic`), so this is no promise but what shows its absence.
 pub const MAX_BYTES: usize = 1 << 30;

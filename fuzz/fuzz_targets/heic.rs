@@ -1,6 +1,10 @@
 //! libFuzzer's way into `checks/heic.rs`: HEIC files.
 #![no_main]
 
+#[allow(dead_code, reason = "of the check of the other formats a part is needed")]
+#[path = "../checks/decode.rs"]
+mod decode;
+
 #[path = "../checks/heic.rs"]
 mod check;
 
