@@ -3,13 +3,18 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint faults bench bench-peers bench-host bench-gpu gpu deb try-deb sbom sbom-check reproducible clean python-example python-packages peers-tools peers-packages pack sample-photos build-tools test-tools deb-tools sbom-tools nextest
+.PHONY: help build demo test lint faults bench bench-peers bench-host bench-gpu fuzz gpu deb try-deb sbom sbom-check reproducible clean python-example python-packages peers-tools peers-packages pack sample-photos build-tools test-tools deb-tools sbom-tools nextest
 
 CARGO ?= cargo
 # ONNX Runtime would keep and send telemetry: of tests and benchmarks, and of the Python packages beside them.
 export ORT_DISABLE_TELEMETRY = 1
 PYTHON ?= python3
 CACHE := .cache
+
+# How long `make fuzz` runs each target, which (all if empty), and how many at a time.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+FUZZ_JOBS ?= 1
 
 # What `make python-example` verifies and where.
 SELFIE ?= $(CACHE)/photos/selfie.jpg
@@ -50,6 +55,9 @@ bench: build pack sample-photos ## Run the benchmarks
 bench-peers: build pack sample-photos python-packages peers-packages ## Compare with the usual Python stack, ratios printed (PEERS_FLAGS=…)
 	$(PYTHON) benches/peers/run.py $(PEERS_FLAGS)
 
+fuzz: build-tools ## Fuzz every parser with sanitizers, figures in one table (FUZZ_SECONDS=… FUZZ_TARGETS=… FUZZ_JOBS=…)
+	FUZZ_SECONDS="$(FUZZ_SECONDS)" FUZZ_TARGETS="$(FUZZ_TARGETS)" FUZZ_JOBS="$(FUZZ_JOBS)" fuzz/run.sh
+
 gpu: pack ## Fetch ONNX Runtime for NVIDIA GPUs into the model pack (1.5 GB; x86-64, driver 580 or newer)
 	@examples/install-missing.sh pip3
 	@[ models/pack/runtime-gpu/.complete -nt models/gpu-runtime.txt ] || { \
@@ -84,7 +92,7 @@ reproducible: build-tools ## Build the release twice in two folders and compare 
 	packaging/reproducible.sh
 
 clean: ## Remove what was built or fetched into this folder
-	rm -rf target $(CACHE) models/pack
+	rm -rf target fuzz/target $(CACHE) models/pack
 
 python-example: python-packages sample-photos ## Run the Python client against a running daemon (SELFIE=… PORTRAIT=…)
 	PYTHONPATH=$(CACHE)/python $(PYTHON) examples/python/orchestrate.py --selfie "$(SELFIE)" --portrait "$(PORTRAIT)"

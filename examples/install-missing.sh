@@ -5,7 +5,7 @@ set -euo pipefail
 
 # Command to Debian package, where the names differ.
 declare -A package=([pip3]=python3-pip [tesseract]="tesseract-ocr tesseract-ocr-eng"
-    [systemd-analyze]=systemd [systemd-socket-activate]=systemd [cc]=gcc [systemd-nspawn]=systemd-container [dh]=debhelper [dpkg-shlibdeps]=dpkg-dev)
+    [systemd-analyze]=systemd [systemd-socket-activate]=systemd [cc]=gcc [systemd-nspawn]=systemd-container [dh]=debhelper [dpkg-shlibdeps]=dpkg-dev [clang-19]="clang-19 libclang-rt-19-dev")
 
 missing=()
 for command in "$@"; do

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use turbojpeg::{Colorspace, Decompressor, PixelFormat, ScalingFactor};
 
 use super::Image;
+use super::contained;
 use super::heic;
 use super::orient::{self, Orientation};
 
@@ -26,9 +27,16 @@ use super::orient::{self, Orientation};
 /// of 32-bit floats) are accepted only where they have accordingly fewer pixels.
 const MAX_DECODED_BYTES_PER_PIXEL: u64 = 8;
 
+/// Bytes that a decoder may take for a pixel of the picture at hand: the deepest pixel, four channels of 32 bits, once as it is handed over and once on its way there.
+const DECODER_BYTES_PER_PIXEL: u64 = 2 * 16;
+
+/// Bytes that a decoder may take beside pixels, for chunks and tables. A PNG's colour profile that expands to more is left out by the decoder; those of printers have
+/// some megabytes.
+const DECODER_TABLE_BYTES: u64 = 16 << 20;
+
 /// Scans of a progressive JPEG. Encoders in use write 10 to 18; each one costs a pass over the whole picture, so a small file
 /// with thousands of scans would cost minutes (libjpeg-turbo, "Two issues with the JPEG standard").
-const MAX_JPEG_SCANS: u32 = 32;
+pub(super) const MAX_JPEG_SCANS: u32 = 32;
 
 /// Bytes of padding before a JPEG's end marker that are accepted. Webcams and some telephones write a few; the picture before
 /// them is whole. A long remainder would rather mean that the picture data has been damaged.
@@ -39,8 +47,8 @@ const MAX_JPEG_PADDING_BYTES: u32 = 64;
 pub struct DecodeOptions {
     /// Size of the file.
     pub max_bytes: u64,
-    /// Width × height. While it runs, a decode may take up to 16 bytes of memory per pixel (deep TIFF; a
-    /// progressive JPEG 9), afterwards 3.
+    /// Width × height. While it runs, a decode may take up to 16 bytes of memory for each pixel that the file's header tells (deep TIFF; a
+    /// progressive JPEG 9), some 16 MiB for tables, and four times the file; afterwards 3 bytes a pixel.
     pub max_pixels: u64,
     /// Longer side, in pixels.
     pub max_side_px: u32,
@@ -493,8 +501,10 @@ fn decode_png(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeEr
         Ok(u32::from_be_bytes([word[0], word[1], word[2], word[3]]))
     };
     // The first chunk is IHDR by the standard; if it is not, the decoder refuses the file below.
+    let mut size = (0, 0);
     if bytes.get(12..16) == Some(b"IHDR") {
-        check_size(word(16)?, word(20)?, options)?;
+        size = (word(16)?, word(20)?);
+        check_size(size.0, size.1, options)?;
     }
     // Walk the chunks: a whole file ends with IEND, and an animation announces itself with acTL.
     let mut at = 8;
@@ -508,7 +518,7 @@ fn decode_png(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeEr
     }
     // The four bytes of check sum after IEND.
     word(at + 8)?;
-    let decoder = PngDecoder::with_limits(Cursor::new(bytes), decoder_limits(options))
+    let decoder = PngDecoder::with_limits(Cursor::new(bytes), decoder_limits(size, options))
         .map_err(|error| decoder_error(error, Format::Png, options))?;
     read_pixels(decoder, Format::Png, orient::exif_orientation(bytes), options)
 }
@@ -522,6 +532,7 @@ fn decode_webp(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeE
     if decoder.has_animation() {
         return Err(DecodeError::Animated(Format::WebP));
     }
+    contained::check_webp(bytes, decoder.dimensions())?;
     read_pixels(decoder, Format::WebP, orient::exif_orientation(bytes), options)
 }
 
@@ -530,7 +541,8 @@ fn decode_tiff(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeE
     let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(into_error)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height, options)?;
-    decoder.set_limits(decoder_limits(options)).map_err(into_error)?;
+    contained::check_tiff(bytes, (width, height))?;
+    decoder.set_limits(decoder_limits((width, height), options)).map_err(into_error)?;
     // The tag stands in the TIFF directory itself, so there is no EXIF block to look for.
     let orientation = match decoder.orientation().unwrap_or(StoredOrientation::NoTransforms) {
         StoredOrientation::NoTransforms => Orientation::Upright,
@@ -570,10 +582,13 @@ fn read_pixels(
     Ok(full_size(orient::apply(&image, orientation), format, orientation))
 }
 
-/// Memory limit for the decoders' own buffers: the pixels, and some room for chunks and tables.
-fn decoder_limits(options: &DecodeOptions) -> Limits {
+/// Memory limit for the decoders' own buffers, by the size that the header tells: what `max_pixels` allows would let a picture of one pixel take all of it, for a
+/// colour profile that expands a thousandfold and is not looked at.
+fn decoder_limits((width, height): (u32, u32), options: &DecodeOptions) -> Limits {
+    let largest = options.max_pixels.saturating_mul(MAX_DECODED_BYTES_PER_PIXEL);
+    let pixels = u64::from(width) * u64::from(height);
     let mut limits = Limits::default();
-    limits.max_alloc = Some(options.max_pixels.saturating_mul(MAX_DECODED_BYTES_PER_PIXEL).saturating_add(16 << 20));
+    limits.max_alloc = Some((pixels * DECODER_BYTES_PER_PIXEL).min(largest) + DECODER_TABLE_BYTES);
     limits
 }
 
@@ -1016,6 +1031,55 @@ mod tests {
         let error = decode_default(&bomb).expect_err("too many scans");
         let allowed = MAX_JPEG_SCANS.into();
         assert_eq!(error, DecodeError::TooLarge { limit: Limit::JpegScans, allowed });
+    }
+
+    /// A grey TIFF of one strip that holds a JPEG.
+    fn tiff_of_jpeg((width, height): (u32, u32), jpeg: &[u8]) -> Vec<u8> {
+        let tags = [(256, width), (257, height), (258, 8), (259, 7), (262, 1), (273, 122), (277, 1), (278, height)];
+        let mut file = b"II*\0\x08\0\0\0\x09\0".to_vec();
+        for (tag, value) in tags.into_iter().chain([(279, jpeg.len() as u32)]) {
+            file.extend([&(tag as u16).to_le_bytes()[..], &[4, 0, 1, 0, 0, 0], &value.to_le_bytes()].concat());
+        }
+        file.extend([0; 4]);
+        assert_eq!(file.len(), 122);
+        file.extend(jpeg);
+        file
+    }
+
+    #[test]
+    fn a_jpeg_inside_of_a_tiff_keeps_the_limits_of_a_jpeg() {
+        let grey = |size: (u32, u32), settings: &dyn Fn(&mut Compressor)| {
+            jpeg_of(&vec![90; (size.0 * size.1) as usize], size, PixelFormat::GRAY, |compressor| {
+                compressor.set_subsamp(Subsamp::Gray).expect("subsampling");
+                settings(compressor);
+            })
+        };
+        let good = tiff_of_jpeg(SIDE, &grey(SIDE, &|_| ()));
+        assert!(decode_default(&good).expect("a good file").image.pixel(3, 3)[0].abs_diff(90) < 3);
+        for larger in [(SIDE.0 + 1, SIDE.1), (SIDE.0, SIDE.1 + 1)] {
+            let file = tiff_of_jpeg(SIDE, &grey(larger, &|_| ()));
+            assert_eq!(decode_default(&file).expect_err("larger inside"), DecodeError::Corrupt(Format::Tiff));
+        }
+        let file = grey(SIDE, &|compressor| compressor.set_progressive(true).expect("progressive"));
+        let scans: Vec<usize> = (0..file.len() - 1).filter(|at| file[*at..*at + 2] == *b"\xff\xda").collect();
+        let repeated = file[scans[1]..scans[2]].repeat(MAX_JPEG_SCANS as usize);
+        let bomb = [&file[..scans[1]], &repeated, &file[scans[1]..]].concat();
+        let error = decode_default(&tiff_of_jpeg(SIDE, &bomb)).expect_err("too many scans");
+        assert_eq!(error, DecodeError::TooLarge { limit: Limit::JpegScans, allowed: MAX_JPEG_SCANS.into() });
+    }
+
+    #[test]
+    fn a_webp_frame_larger_than_its_canvas_is_refused() {
+        // A lossy file of 40 × 24, which no crate here can write; what is in it becomes the frame of a canvas.
+        let frame = include_bytes!("../../fuzz/corpus/decode/webp-lossy")[12..].to_vec();
+        let on_canvas = |width: u8, height: u8| {
+            let canvas = [0, 0, 0, 0, width - 1, 0, 0, height - 1, 0, 0];
+            decode_default(&riff(&[riff_chunk(b"VP8X", &canvas), frame.clone()])).map(|decoded| decoded.source_width)
+        };
+        assert_eq!(on_canvas(40, 24), Ok(40));
+        for (width, height) in [(1, 1), (39, 24), (40, 23), (41, 24), (24, 40)] {
+            assert_eq!(on_canvas(width, height), Err(DecodeError::Corrupt(Format::WebP)));
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 pub mod connected;
+mod contained;
 pub mod decode;
 pub mod heic;
 pub mod orient;

@@ -47,6 +47,9 @@ const MAX_AUTO_SESSIONS: usize = 4;
 /// faster for each of our models (`benches/batcher.rs`), so one input is one run there.
 const AUTO_BATCH_GPU: usize = 16;
 
+/// Inputs that wait for a model whose runner was given: the default of `inference.queue_per_model`.
+const GIVEN_QUEUE: usize = 256;
+
 impl InferenceSettings {
     fn sessions(&self) -> usize {
         if self.sessions_per_model == 0 { self.cores.clamp(1, MAX_AUTO_SESSIONS) } else { self.sessions_per_model }
@@ -75,7 +78,8 @@ pub struct LoadedModel {
     pub sessions: usize,
     pub threads: usize,
     pub max_batch: usize,
-    maker: Arc<SessionMaker>,
+    /// `None` if what runs it was given.
+    maker: Option<Arc<SessionMaker>>,
     batcher: Batcher,
 }
 
@@ -125,7 +129,8 @@ pub struct Registry {
     superseded: Arc<AtomicBool>,
     /// The process ends. Shared with the registries before and after, since models pass from one to the next.
     ending: Arc<AtomicBool>,
-    runtime: Runtime,
+    /// `None` if all that runs was given.
+    runtime: Option<Runtime>,
     device: Device,
     provider: Provider,
     fallback: Option<String>,
@@ -145,9 +150,10 @@ impl Registry {
         settings: &InferenceSettings,
         previous: Option<&Self>,
     ) -> Result<Self, RegistryError> {
-        let (runtime, mut provider, mut fallback) = match previous {
+        let running = previous.and_then(|previous| Some((previous, previous.runtime.clone()?)));
+        let (runtime, mut provider, mut fallback) = match running {
             // A process has one ONNX Runtime, and stays with the device that it found.
-            Some(previous) => (previous.runtime.clone(), previous.provider, previous.fallback.clone()),
+            Some((previous, runtime)) => (runtime, previous.provider, previous.fallback.clone()),
             None => load_runtime(manifest, pack_dir, settings)?,
         };
         let entries: Vec<&ModelEntry> = manifest.models().iter().filter(|entry| roles.contains(&entry.role)).collect();
@@ -186,7 +192,10 @@ impl Registry {
                     let maker = maker(entry, provider);
                     let same = previous.and_then(|previous| previous.get(entry.role)).filter(|model| {
                         model.entry == **entry
-                            && (&model.maker.path, &model.maker.cache_dir) == (&maker.path, &maker.cache_dir)
+                            && model
+                                .maker
+                                .as_ref()
+                                .is_some_and(|other| (&other.path, &other.cache_dir) == (&maker.path, &maker.cache_dir))
                     });
                     scope.spawn(move || match same {
                         Some(model) => Ok(Arc::clone(model)),
@@ -203,11 +212,38 @@ impl Registry {
         let further = Mutex::new(None);
         let device = settings.device;
         let superseded = Arc::default();
+        let runtime = Some(runtime);
         let registry = Self { models, further, superseded, ending, runtime, device, provider, fallback };
         if previous.is_none() {
             registry.begin_further()?;
         }
         Ok(registry)
+    }
+
+    /// Models that run by what is given, one runner each, without ONNX Runtime: for those who need an engine and no weights, as tests and fuzz targets do.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn of_runners(
+        runners: impl IntoIterator<Item = (ModelEntry, Box<dyn BatchRunner>)>,
+    ) -> Result<Self, RegistryError> {
+        let limits = BatcherLimits { max_batch: 1, max_delay: Duration::ZERO, max_queued: GIVEN_QUEUE };
+        let start = |(entry, runner): (ModelEntry, _)| {
+            let batcher = Batcher::start(entry.role.name(), vec![runner], limits)?;
+            let (provider, role) = (Provider::Cpu, entry.role);
+            let model = LoadedModel { entry, provider, sessions: 1, threads: 1, max_batch: 1, maker: None, batcher };
+            Ok::<_, RegistryError>((role, Arc::new(model)))
+        };
+        Ok(Self {
+            models: runners.into_iter().map(start).collect::<Result<_, _>>()?,
+            further: Mutex::default(),
+            superseded: Arc::default(),
+            ending: Arc::default(),
+            runtime: None,
+            device: Device::Cpu,
+            provider: Provider::Cpu,
+            fallback: None,
+        })
     }
 
     /// Ends the making of sessions by the registry that this one was loaded after, and goes on with it: to be called when nothing can prevent any more that it takes its place.
@@ -259,8 +295,9 @@ impl Registry {
         self.models.values()
     }
 
+    /// Empty without ONNX Runtime.
     pub fn runtime_version(&self) -> &str {
-        self.runtime.version()
+        self.runtime.as_ref().map_or("", Runtime::version)
     }
 
     /// What the operator asked for.
@@ -388,16 +425,17 @@ fn load_model(maker: SessionMaker, settings: &InferenceSettings) -> Result<Loade
         ms = started.elapsed().as_millis() as u64,
         "model is ready"
     );
-    Ok(LoadedModel { entry, provider, sessions, threads, max_batch, maker, batcher })
+    Ok(LoadedModel { entry, provider, sessions, threads, max_batch, maker: Some(maker), batcher })
 }
 
 /// Makes the sessions of a model that it shall have and has not yet, until one of the two says that it is over.
 fn add_sessions(model: &LoadedModel, is_over: &[Arc<AtomicBool>; 2]) -> Result<(), RegistryError> {
+    let Some(maker) = &model.maker else { return Ok(()) };
     for _ in model.batcher.workers()..model.sessions {
         if is_over.iter().any(|over| over.load(Ordering::Relaxed)) {
             break;
         }
-        for runner in model.maker.make(1)? {
+        for runner in maker.make(1)? {
             model.batcher.add(Box::new(runner))?;
         }
     }

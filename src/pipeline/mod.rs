@@ -123,7 +123,7 @@ impl MediaLimits {
 pub const FACE_LONG_SIDE_PX: u32 = 1600;
 
 /// The models that the daemon runs.
-const ROLES: [Role; 11] = [
+pub const ROLES: [Role; 11] = [
     Role::FaceDetector,
     Role::FaceEmbedder,
     Role::FaceEmbedderB,
@@ -250,7 +250,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`LoadError::RoleMissing`] if a check's model is not there.
-    fn new(
+    pub fn new(
         registry: Registry,
         calibrations: CalibrationSet,
         reader: MediaReader,

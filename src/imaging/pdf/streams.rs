@@ -329,20 +329,27 @@ fn check_codec(filter: Filter, data: &[u8], dict: &Dict<'_>, options: &PdfOption
         // SIZ, ISO/IEC 15444-1, A.5.1: length, capabilities, size of the reference grid, its offset, size of the tiles, their
         // offset, count of components.
         Filter::JpxDecode => {
-            let at = find(data, b"\xff\x4f\xff\x51").ok_or(PdfError::Damaged)?;
-            let field = |offset: usize| word(at + offset).ok_or(PdfError::Damaged);
-            let (width, height) = (field(8)?, field(12)?);
-            let (tile_width, tile_height) = (field(24)?.max(1), field(28)?.max(1));
-            let components = data.get(at + 40..at + 42).map_or(0, |count| u16::from_be_bytes([count[0], count[1]]));
-            let tiles = width.div_ceil(tile_width).saturating_mul(height.div_ceil(tile_height));
-            let allowed = options.max_pixels.min(MAX_JPX_PIXELS);
-            if width.saturating_mul(height) > allowed {
-                Err(PdfError::TooLarge { limit: PdfLimit::Pixels, allowed })
-            } else if components > 4 || tiles > MAX_JPX_TILES {
-                Err(PdfError::Unsupported)
-            } else {
-                Ok(())
+            // Each is looked at, since the first may stand in a box that the decoder passes over.
+            let starts = data.windows(4).enumerate().filter(|(_, bytes)| bytes == b"\xff\x4f\xff\x51");
+            let starts: Vec<usize> = starts.map(|(at, _)| at).collect();
+            if starts.is_empty() {
+                return Err(PdfError::Damaged);
             }
+            for at in starts {
+                let field = |offset: usize| word(at + offset).ok_or(PdfError::Damaged);
+                let (width, height) = (field(8)?, field(12)?);
+                let (tile_width, tile_height) = (field(24)?.max(1), field(28)?.max(1));
+                let components = data.get(at + 40..at + 42).map_or(0, |count| u16::from_be_bytes([count[0], count[1]]));
+                let tiles = width.div_ceil(tile_width).saturating_mul(height.div_ceil(tile_height));
+                let allowed = options.max_pixels.min(MAX_JPX_PIXELS);
+                if width.saturating_mul(height) > allowed {
+                    return Err(PdfError::TooLarge { limit: PdfLimit::Pixels, allowed });
+                }
+                if components > 4 || tiles > MAX_JPX_TILES {
+                    return Err(PdfError::Unsupported);
+                }
+            }
+            Ok(())
         }
         Filter::Jbig2Decode => check_jbig2(data, dict, options),
         Filter::CcittFaxDecode => {

@@ -359,6 +359,8 @@ fn hostile_files_are_refused_in_time() {
         )
     };
     let jpx = [&b"\xff\x4f\xff\x51\0\x29\0\0\0\0\xff\xff\0\0\xff\xff"[..], &[0; 40]].concat();
+    // In a box of free space, which readers pass over.
+    let decoy = [&b"\0\0\0\x3cfree\xff\x4f\xff\x51\0\x29\0\0\0\0\0\x09\0\0\0\x09"[..], &[0; 36]].concat();
     for (name, dict, data) in [
         ("huge JBIG2", dict("JBIG2Decode"), jbig2(60_000, 60_000)),
         (
@@ -366,6 +368,7 @@ fn hostile_files_are_refused_in_time() {
             dict("JBIG2Decode"),
             [&jbig2(9, 9)[..], b"\0\0\0\x01\x26\0\x01\0\0\0\x12", &[0, 0, 0xff, 0xff].repeat(2), &[0; 10]].concat(),
         ),
+        ("huge JPEG 2000 behind a small one", dict("JPXDecode"), [&decoy[..], &jpx].concat()),
         ("huge JPEG 2000", dict("JPXDecode"), jpx),
         ("huge fax", dict("CCITTFaxDecode /DecodeParms << /Columns 99999999 /K -1 >>"), vec![0; 9]),
     ] {
