@@ -93,7 +93,11 @@ fn a_small_file_of_one_pixel_takes_no_memory_for_what_it_expands_to() {
     // Deflate becomes JPEG.
     let at = tiff_of_jpeg.windows(9).position(|entry| entry == b"\x03\x01\x04\0\x01\0\0\0\x08").unwrap();
     tiff_of_jpeg[at + 8] = 7;
+    // Found by fuzzing: a width of seven million values, of which the file holds none.
+    let mut tiff_of_values = tiff_with(&[(273, u32::MAX), (278, 1), (279, 1)], &[0; 8]);
+    tiff_of_values[14..18].copy_from_slice(&7_667_713u32.to_le_bytes());
     let files = [
+        ("a TIFF's tag", tiff_of_values),
         ("a JPEG in a TIFF", tiff_of_jpeg),
         ("a WebP's frame", [&canvas[..], &[0; 152]].concat()),
         ("a PNG's profile", png_with(&chunk(b"iCCP", &[b"p\0\0", &bomb[..]].concat()))),

@@ -1,4 +1,4 @@
-//! Pictures whose size stands in a file twice: in the container, and in the data inside of it.
+//! Pictures whose size stands in a file twice: in the container, and in the data inside of it; and what a TIFF's directory says it holds.
 //!
 //! Called by `decode` before the decoders run. They take memory and time by what the inner data says of itself and compare it with the container afterwards, if at all, so a
 //! container of one pixel would let in what no limit has seen. Left out: whatever the decoders compare themselves before they begin. Sources: RFC 9649 (WebP), RFC 6386 (VP8), TIFF
@@ -17,6 +17,15 @@ const MAX_JPEG_TABLE_BYTES: usize = 16 << 10;
 /// Pixels that a strip or a tile may always have, larger than the picture though it may be. Tiles in use have 128 × 128 to 1024 × 1024.
 const MAX_TILE_PIXELS: u64 = 1 << 20;
 
+/// Values of one tag: 16 strips for each of 16 384 rows, or all three tables of 16-bit colours. 8 MiB in the decoder.
+const MAX_TAG_VALUES: u64 = 1 << 18;
+
+/// Tags that the decoder may read. Those above hold colour profiles and other data of programs, which it does not.
+const DECODED_TAGS: std::ops::Range<u64> = 0..34_000;
+
+/// A text of any length among them, which the decoder does not read either.
+const XMP: u64 = 700;
+
 /// Checks that the frames of a WebP file are as large as its canvas.
 ///
 /// # Errors
@@ -34,6 +43,34 @@ pub(super) fn check_webp(bytes: &[u8], canvas: (u32, u32)) -> Result<(), DecodeE
             }
         }
         rest = data.get(length + length % 2..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Checks that no tag of a TIFF file's first directory says that it has more values than a picture can need. The decoder takes 32 bytes for each before it looks for them.
+///
+/// # Errors
+/// [`DecodeError::Corrupt`] if one does. What is no TIFF is left to the decoder.
+pub(super) fn check_tiff_tags(bytes: &[u8]) -> Result<(), DecodeError> {
+    let is_little = bytes.starts_with(b"II");
+    let number = |at: u64, length: usize| {
+        let at = usize::try_from(at).ok()?;
+        let digits = bytes.get(at..at.checked_add(length)?)?;
+        let add = |sum: u64, digit: &u8| sum << 8 | u64::from(*digit);
+        Some(if is_little { digits.iter().rev().fold(0, add) } else { digits.iter().fold(0, add) })
+    };
+    // BigTIFF has the magic number 43, and numbers of eight bytes in place of four.
+    let is_big = number(2, 2) == Some(43);
+    let (at_offset, count_bytes, word, entry) = if is_big { (8, 8, 8, 20) } else { (4, 2, 4, 12) };
+    let Some(directory) = number(at_offset, word) else { return Ok(()) };
+    let entries = number(directory, count_bytes).unwrap_or(0);
+    let first = directory.saturating_add(count_bytes as u64);
+    for at in (0..entries).map(|index| first.saturating_add(index.saturating_mul(entry))) {
+        // Where the file ends the decoder says so.
+        let (Some(tag), Some(values)) = (number(at, 2), number(at.saturating_add(4), word)) else { break };
+        if DECODED_TAGS.contains(&tag) && tag != XMP && values > MAX_TAG_VALUES {
+            return Err(DecodeError::Corrupt(Format::Tiff));
+        }
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ pub struct DecodeOptions {
     /// Size of the file.
     pub max_bytes: u64,
     /// Width × height. While it runs, a decode may take up to 16 bytes of memory for each pixel that the file's header tells (deep TIFF; a
-    /// progressive JPEG 9), some 16 MiB for tables, and four times the file; afterwards 3 bytes a pixel.
+    /// progressive JPEG 9), some 27 MiB for tables (16, and what is held while they grow), and four times the file; afterwards 3 bytes a pixel.
     pub max_pixels: u64,
     /// Longer side, in pixels.
     pub max_side_px: u32,
@@ -538,6 +538,7 @@ fn decode_webp(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeE
 
 fn decode_tiff(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, DecodeError> {
     let into_error = |error| decoder_error(error, Format::Tiff, options);
+    contained::check_tiff_tags(bytes)?;
     let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(into_error)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height, options)?;

@@ -429,8 +429,8 @@ mod tests {
         let tasks: Vec<_> = tasks.collect();
         tokio::time::sleep(Duration::from_millis(u64::from(turns) * 10 / places as u64)).await;
         tasks.iter().for_each(tokio::task::JoinHandle::abort);
-        let served = *served.lock().unwrap();
-        served
+        let [first, second] = *served.lock().unwrap();
+        [first, second]
     }
 
     #[tokio::test(start_paused = true)]

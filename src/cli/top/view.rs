@@ -658,7 +658,10 @@ mod tests {
     }
 
     fn history() -> Vec<Point> {
-        let point = |n: u32| Point { per_second: f64::from(n % 16), p95: (n % 20 != 0).then(|| f64::from(n) / 100.0) };
+        let point = |n: u32| Point {
+            per_second: f64::from(n % 16),
+            p95: (!n.is_multiple_of(20)).then(|| f64::from(n) / 100.0),
+        };
         (0..60).map(point).collect()
     }
 
