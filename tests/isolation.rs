@@ -459,9 +459,11 @@ async fn a_killed_decoder_costs_its_own_request_alone() {
     assert!(!decoders_of(pid).is_empty());
 
     // One that the host has ended at rest is replaced without a word to the caller.
-    for decoder in decoders_of(pid) {
-        kill(Pid::from_raw(decoder as i32), Signal::SIGKILL).unwrap();
+    let at_rest = decoders_of(pid);
+    for decoder in &at_rest {
+        kill(Pid::from_raw(*decoder as i32), Signal::SIGKILL).unwrap();
     }
+    until("the decoders have ended", || !at_rest.iter().any(|decoder| is_alive(*decoder)));
     assert_eq!(detect(&daemon, photo("selfie.jpg")).await.unwrap().faces, before.faces);
 }
 
