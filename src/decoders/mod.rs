@@ -1,8 +1,8 @@
 //! Foreign bytes to pixels, pages and symbols, away from the daemon's own memory.
 //!
 //! Called by `pipeline`, for every picture, page and look for barcodes. The decoders (libjpeg-turbo, the host's libheif, zxing-cpp, and the Rust ones beside them) are those of `imaging` and
-//! `document::barcode`; here is decided where they run. In the daemon they run in processes of their own ([`pool`]), which cannot open, connect or start anything
-//! ([`sandbox`]), have a limit of memory and of time, and are killed where a request ends. Whatever they answer is compared with what was asked for ([`wire`]). Command
+//! `document::barcode`; here is decided where they run. In the daemon they run in processes of their own (`pool`), which cannot open, connect or start anything
+//! (`sandbox`), have a limit of memory and of time, and are killed where a request ends. Whatever they answer is compared with what was asked for (`wire`). Command
 //! line tools that read their user's own files let them run in their own process ([`Decoders::in_process`]): the same functions, so the same pixels.
 //!
 //! What a taken-over decoder can still do: answer wrongly, for the file that took it over and for those that it is asked about later, and keep what it has seen until it ends.

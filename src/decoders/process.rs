@@ -1,7 +1,7 @@
 //! A decoder process: `vouchd` started again with [`ARGUMENT`], which reads foreign bytes and nothing else.
 //!
 //! Called by `vouchd` before anything else happens there, so that neither configuration nor ONNX Runtime is ever in this process. It has one thread, a socket to the daemon,
-//! a memory file, and after [`sandbox::confine`] no way to anything more. It ends with the daemon: when the socket closes, or by the kernel's hand while it is at work.
+//! a memory file, and after `sandbox::confine` no way to anything more. It ends with the daemon: when the socket closes, or by the kernel's hand while it is at work.
 //! Left out: any word to the journal. What a decoder or its panic has to say may quote the picture.
 
 use std::ffi::CStr;

@@ -109,7 +109,7 @@ pub struct Decoded<I = Image> {
     pub orientation: Orientation,
 }
 
-/// Where pixels are put: into memory of their own ([`OwnMemory`]), or wherever a decoder process shall leave them.
+/// Where pixels are put: into memory of their own (`OwnMemory`), or wherever a decoder process shall leave them.
 pub trait Canvas {
     type Picture;
 

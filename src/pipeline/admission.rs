@@ -3,7 +3,7 @@
 //! Every RPC that runs models passes through here once, a scan with each frame that is looked at. Each caller has a line of its own, and a place
 //! that becomes free goes to the caller who has the fewest, so that nobody who asks for much keeps others from their share. A caller is a process: who starts many of them has the shares of many. One request more than may wait, or one that
 //! could not be begun in time, is refused at once with a time after which it is worth trying again; where all lines are full, who has the longest gives its last
-//! place to who has a shorter one. A priority weighs what a caller has: see [`weight`]. A daemon that drains admits nobody. Left out: rates and quotas by user, which
+//! place to who has a shorter one. A priority weighs what a caller has: see `weight`. A daemon that drains admits nobody. Left out: rates and quotas by user, which
 //! are `api::callers`' and hold before a request comes here.
 //!
 //! Source of the sharing: round robin over queues by sender, Nagle, "On packet switches with infinite storage", RFC 970 (1985).
