@@ -8,13 +8,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Client, Daemon, channel_over, connect_as, photo};
+use common::{Client, Daemon, channel_over, connect_as, photo, verification};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use vouch::api::proto::verification_client::VerificationClient;
-use vouch::api::proto::{
-    CallerStatus, CheckRequest, DetectFacesRequest, GetStatusRequest, Media, MediaKind, ScanMrzRequest, VerifyRequest,
-};
+use vouch::api::proto::{CallerStatus, DetectFacesRequest, GetStatusRequest, ScanMrzRequest};
 
 /// A daemon whose policies are `text`, and the folder of its configuration. Everybody may connect.
 fn start(text: &str) -> (Daemon, tempfile::TempDir) {
@@ -127,15 +125,6 @@ async fn one_user_at_its_rate_does_not_touch_another() {
     let [own] = accounts(&mut first).await.try_into().unwrap();
     assert_eq!(own.refused_total["requests_per_minute"], refusals.len() as u64);
     assert_eq!(own.connections, 2);
-}
-
-fn verification() -> VerifyRequest {
-    let media = [(MediaKind::Selfie, "selfie.jpg"), (MediaKind::Portrait, "portrait.jpg")];
-    VerifyRequest {
-        media: media.map(|(kind, file)| Media { kind: kind.into(), data: photo(file) }).into(),
-        checks: vec![CheckRequest { name: "face_match".into(), ..CheckRequest::default() }],
-        ..VerifyRequest::default()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

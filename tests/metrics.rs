@@ -10,9 +10,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Daemon, photo, root, vouchd};
+use common::{Daemon, photo, root, verification, vouchd};
 use tonic::Code;
-use vouch::api::proto::{CheckRequest, DetectFacesRequest, Media, MediaKind, VerifyRequest};
+use vouch::api::proto::{DetectFacesRequest, VerifyRequest};
 
 fn start(socket: &Path) -> Daemon {
     Daemon::start_with(&[("VOUCH_METRICS__SOCKET", socket.to_str().unwrap())])
@@ -36,15 +36,6 @@ fn scrape(socket: &Path) -> String {
 fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
-}
-
-fn verification() -> VerifyRequest {
-    let media = [(MediaKind::Selfie, "selfie.jpg"), (MediaKind::Portrait, "portrait.jpg")];
-    VerifyRequest {
-        media: media.map(|(kind, file)| Media { kind: kind.into(), data: photo(file) }).into(),
-        checks: vec![CheckRequest { name: "face_match".into(), ..CheckRequest::default() }],
-        ..VerifyRequest::default()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

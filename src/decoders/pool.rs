@@ -601,3 +601,30 @@ impl Starter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(waiting: &[(u64, u64)], used: &[(u64, usize)]) -> State {
+        State { waiting: waiting.iter().copied().collect(), used: used.iter().copied().collect(), ..State::default() }
+    }
+
+    #[test]
+    fn the_oldest_request_is_first_and_of_its_threads_the_first_that_came() {
+        let state = state(&[(7, 1), (3, 5), (3, 2)], &[]);
+        let turns = [(3, 2), (3, 5), (7, 1)].map(|waiting| state.is_turn_of(waiting, 4));
+        assert_eq!(turns, [true, false, false]);
+    }
+
+    #[test]
+    fn while_others_wait_a_request_has_at_most_half() {
+        let two_in_use = state(&[(3, 2), (7, 1)], &[(3, 2)]);
+        assert!(!two_in_use.is_turn_of((3, 2), 4) && two_in_use.is_turn_of((7, 1), 4));
+        let one_in_use = state(&[(3, 2), (7, 1)], &[(3, 1)]);
+        assert!(one_in_use.is_turn_of((3, 2), 4) && !one_in_use.is_turn_of((7, 1), 4));
+        // Alone it may have all of them, and of a single one it has all or nothing.
+        assert!(state(&[(3, 2)], &[(3, 3)]).is_turn_of((3, 2), 4));
+        assert!(state(&[(3, 2), (7, 1)], &[]).is_turn_of((3, 2), 1));
+    }
+}

@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use vouch::api::proto::verification_client::VerificationClient;
+use vouch::api::proto::{CheckRequest, Media, MediaKind, VerifyRequest};
 use vouch::imaging::Image;
 
 pub type Client = VerificationClient<Channel>;
@@ -34,6 +35,16 @@ pub fn root() -> &'static Path {
 pub fn photo(name: &str) -> Bytes {
     let path = root().join(".cache/photos").join(name);
     fs::read(&path).unwrap_or_else(|_| panic!("{} is missing; run `make sample-photos`", path.display())).into()
+}
+
+/// A request to match the selfie with the portrait.
+pub fn verification() -> VerifyRequest {
+    let media = [(MediaKind::Selfie, "selfie.jpg"), (MediaKind::Portrait, "portrait.jpg")];
+    VerifyRequest {
+        media: media.map(|(kind, file)| Media { kind: kind.into(), data: photo(file) }).into(),
+        checks: vec![CheckRequest { name: "face_match".into(), ..CheckRequest::default() }],
+        ..VerifyRequest::default()
+    }
 }
 
 /// A picture as a PNG file.

@@ -46,7 +46,7 @@ const RETRY_WHEN_BUSY: (Duration, Duration) = (Duration::from_millis(20), Durati
 #[derive(Debug, Default)]
 pub struct Ledger {
     in_flight: usize,
-    counts: Counts,
+    counts: CallerCounts,
     /// When the next request is due at the exact rate; in the past for who asks for less.
     due: Option<Instant>,
     /// Malformed requests that are not forgotten, at the time of the last change.
@@ -60,7 +60,7 @@ pub struct Ledger {
 
 /// Since the daemon first saw the user.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
+pub struct CallerCounts {
     pub begun: u64,
     pub malformed: u64,
     pub bytes: u64,
@@ -105,7 +105,7 @@ impl Ledger {
         if ahead > may_be_early { refusal(Quota::Rate, ahead - may_be_early) } else { None }
     }
 
-    /// Counts what was refused elsewhere.
+    /// CallerCounts what was refused elsewhere.
     pub fn refuse(&mut self, quota: Quota) {
         self.counts.refused[quota as usize] += 1;
     }
@@ -154,7 +154,7 @@ impl Ledger {
         self.changed = Some(now);
     }
 
-    /// Counts bytes of requests.
+    /// CallerCounts bytes of requests.
     pub fn read(&mut self, bytes: u64) {
         self.counts.bytes += bytes;
     }
@@ -164,7 +164,7 @@ impl Ledger {
         self.in_flight
     }
 
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> CallerCounts {
         self.counts
     }
 
@@ -184,7 +184,7 @@ impl Ledger {
     }
 }
 
-impl Counts {
+impl CallerCounts {
     pub fn add(&mut self, other: &Self) {
         self.begun += other.begun;
         self.malformed += other.malformed;

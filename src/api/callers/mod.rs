@@ -17,7 +17,7 @@ use metrics::{counter, gauge};
 use tonic::Code;
 
 use body::{Measured, Read};
-pub use ledger::Counts;
+pub use ledger::CallerCounts;
 use ledger::{End, Ledger, Quotas};
 
 use super::listener::{BindError, PeerIdentity, group_ids, user_ids};
@@ -81,7 +81,7 @@ pub struct CallerStatus {
     pub priority: Priority,
     pub connections: usize,
     pub in_flight: usize,
-    pub counts: Counts,
+    pub counts: CallerCounts,
     pub paused_for: Duration,
 }
 
@@ -338,5 +338,82 @@ impl Permit {
         if self.read.is_too_long.load(Ordering::Relaxed) {
             account.ledger.refuse(Quota::Bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Principal;
+
+    fn peer(uid: u32, groups: &[u32]) -> PeerIdentity {
+        PeerIdentity { uid, gid: 65_534, groups: groups.into(), pid: None }
+    }
+
+    fn uids(callers: &Callers) -> Vec<u32> {
+        callers.status(None).into_iter().map(|status| status.uid).collect()
+    }
+
+    #[test]
+    fn the_first_policy_that_names_user_or_group_holds_and_the_default_for_all_others() {
+        let policy = |name: &str, users: &[u32], groups: &[u32]| CallerPolicy {
+            name: name.into(),
+            users: users.iter().copied().map(Principal::Id).collect(),
+            groups: groups.iter().copied().map(Principal::Id).collect(),
+            ..CallerPolicy::default()
+        };
+        let callers = Callers::resolve(&[policy("group", &[], &[50]), policy("one", &[1, 2], &[])]).unwrap();
+        let of = |peer: PeerIdentity| callers.policy(&peer).name.clone();
+        let found = [of(peer(1, &[])), of(peer(1, &[7, 50])), of(peer(50, &[])), of(peer(3, &[1]))];
+        assert_eq!(found, ["one", "group", "default", "default"]);
+    }
+
+    #[test]
+    fn accounts_are_bounded_and_who_has_something_at_work_keeps_its_own() {
+        let callers = Callers::resolve(&[]).unwrap();
+        let begin = |uid: u32| callers.begin(&peer(uid, &[]), true, Some(Rpc::Verify)).unwrap();
+        let busy: Vec<Permit> = (0..1000).map(begin).collect();
+        for uid in 1000..5000 {
+            begin(uid).end(Code::Ok);
+        }
+        let known = uids(&callers);
+        assert_eq!(known.len(), MAX_ACCOUNTS);
+        assert!(known.starts_with(&(0..1000).collect::<Vec<_>>()) && known.contains(&4999) && !known.contains(&1000));
+        // Nobody is idle: whoever comes now shares one account, and gives its places back to that.
+        let more: Vec<Permit> = (5000..5100).map(begin).collect();
+        let known = callers.status(None);
+        assert!(known.len() <= MAX_ACCOUNTS + 1, "{}", known.len());
+        let shared = known.last().unwrap();
+        assert_eq!((shared.uid, shared.in_flight), (STRANGERS, 100 - (MAX_ACCOUNTS - 1000)));
+        busy.into_iter().chain(more).for_each(|permit| permit.end(Code::Ok));
+        assert!(callers.status(None).iter().all(|status| status.in_flight == 0));
+    }
+
+    #[test]
+    fn who_may_not_call_has_no_account_of_its_own() {
+        let callers = Callers::resolve(&[]).unwrap();
+        for uid in 0..300 {
+            let begun = callers.begin(&peer(uid, &[]), false, Some(Rpc::Verify));
+            begun.into_iter().for_each(|permit| permit.end(Code::PermissionDenied));
+        }
+        let [shared] = callers.status(None).try_into().unwrap();
+        // All together are held up by the pauses, since none of them sends anything good.
+        assert!(shared.uid == STRANGERS && shared.counts.begun < 100 && !shared.paused_for.is_zero(), "{shared:?}");
+    }
+
+    #[test]
+    fn a_changed_policy_pardons_and_the_same_read_anew_does_not() {
+        let rate = |per_minute| {
+            let policy =
+                CallerPolicy { name: "a".into(), requests_per_minute: per_minute, burst: 1, ..CallerPolicy::default() };
+            Callers::resolve(&[policy]).unwrap()
+        };
+        let callers = rate(1);
+        let begins = || callers.begin(&peer(1, &[]), true, Some(Rpc::Verify)).is_ok();
+        assert_eq!([begins(), begins()], [true, false]);
+        callers.replace(&rate(1));
+        assert!(!begins());
+        callers.replace(&rate(2));
+        assert!(begins());
     }
 }
