@@ -45,6 +45,8 @@ lint: build-tools ## Check format and lints
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-features --all-targets -- -D warnings
 	$(CARGO) clippy --locked --lib --bins -- -D warnings
+	# A workspace of its own with a lock file of its own, which the product's dependencies must not leave behind.
+	$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 
 faults: build-tools test-tools pack sample-photos ## Inject faults and malformed inputs into the daemon, and print what came of each (FAULTS_FLAGS=…)
 	$(CARGO) bench --locked --profile dev $(FEATURES) --bench faults -- $(FAULTS_FLAGS)
