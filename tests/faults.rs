@@ -66,6 +66,11 @@ fn the_audit_log_outlives_a_panic_of_its_thread() {
     all_of(Setting::Plain, |name| name.contains("audit log's thread"));
 }
 
+#[test]
+fn decoders_that_die_or_hang_cost_their_own_requests_alone() {
+    all_of(Setting::Decoders, |_| true);
+}
+
 /// It was: they waited, with a connection that seemed to be open.
 #[test]
 fn without_a_descriptor_who_connects_is_told_so() {

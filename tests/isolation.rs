@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::io::{Cursor, Write as _};
+use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use common::decoders::{decoders_of, deep_png, field};
 use common::{Daemon, photo, vouchd};
 use image::codecs::tiff::TiffEncoder;
 use image::codecs::webp::WebPEncoder;
@@ -96,29 +97,6 @@ fn slow_jpeg() -> Bytes {
     slow.extend(&file[scans[1]..]);
     assert!(slow.len() < 20 << 20, "{} bytes", slow.len());
     slow.into()
-}
-
-/// A small file of many deep pixels: 8 bytes each in memory, which no decoder can do without.
-fn deep_png() -> Bytes {
-    let (width, height) = (7000u32, 7000u32);
-    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
-    let mut chunk = |kind: &[u8], data: &[u8]| {
-        let mut sum = flate2::Crc::new();
-        sum.update(kind);
-        sum.update(data);
-        file.extend((data.len() as u32).to_be_bytes());
-        file.extend([kind, data, &sum.sum().to_be_bytes()].concat());
-    };
-    // 16 bits of red, green, blue and alpha.
-    chunk(b"IHDR", &[&width.to_be_bytes()[..], &height.to_be_bytes(), &[16, 6, 0, 0, 0]].concat());
-    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-    let row = vec![0; 1 + width as usize * 8];
-    for _ in 0..height {
-        packed.write_all(&row).unwrap();
-    }
-    chunk(b"IDAT", &packed.finish().unwrap());
-    chunk(b"IEND", b"");
-    file.into()
 }
 
 fn assert_same(isolated: &Decoded, own: &Decoded, what: &str) {
@@ -373,24 +351,6 @@ fn a_file_that_takes_more_memory_or_time_than_allowed_is_refused_and_the_next_is
 }
 
 // --------------------------------------------------------------------------------------------------------------- daemon
-
-/// Processes whose parent is this one and that decode.
-fn decoders_of(parent: u32) -> Vec<u32> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap() {
-        let Some(pid) = entry.unwrap().file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // It may be gone by now.
-        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
-        if field(&status, "PPid") == parent.to_string() && field(&status, "Name") == "vouch-decoder" {
-            found.push(pid);
-        }
-    }
-    found
-}
-
-fn field<'a>(status: &'a str, name: &str) -> &'a str {
-    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map_or("", str::trim)
-}
 
 fn is_alive(pid: u32) -> bool {
     // What nobody has waited for yet is a zombie, and dead.

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
+pub mod decoders;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

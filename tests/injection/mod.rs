@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each target uses a part of it")]
 
 pub mod callers;
+pub mod decoders;
 pub mod host;
 pub mod inputs;
 #[cfg(feature = "faults")]
@@ -71,7 +72,7 @@ impl Row {
 
 /// All of them, those of one setting beside each other.
 pub fn all() -> Vec<Fault> {
-    use Setting::{Activated, Clock, Endless, Failing, Hurried, Plain, ReadOnly};
+    use Setting::{Activated, Clock, Decoders, Endless, Failing, Hurried, Plain, ReadOnly};
     let fault = |name, on, inject| Fault { name, on, inject };
     #[allow(unused_mut, reason = "the feature adds some")]
     let mut all = vec![
@@ -91,6 +92,10 @@ pub fn all() -> Vec<Fault> {
         fault("HTTP/2 SETTINGS flood, answers not read", Plain, callers::settings_flood),
         fault("SIGKILL in mid-request, restart", Plain, restart::killed),
         fault("restart under load, socket held", Activated, restart::held_socket),
+        fault("decoders killed at work", Decoders, decoders::killed_at_work),
+        fault("decoders hang in a picture", Decoders, decoders::hanging),
+        fault("decoders killed at rest", Decoders, decoders::killed_at_rest),
+        fault("picture takes more memory than a decoder may", Decoders, decoders::too_much_memory),
         fault("half a message, then silence", Hurried, callers::half_a_message),
         fault("model run fails in ONNX Runtime", Failing, models::failing_run),
         fault("model file cut off, reload", Failing, models::cut_file),

@@ -20,7 +20,7 @@ use tonic_types::StatusExt;
 use vouch::api::proto::verify_event::Event;
 use vouch::api::proto::{CheckResult, GetStatusRequest, MatchFacesRequest, Media, MediaKind, VerifyRequest};
 
-use super::{Row, host, models};
+use super::{Row, decoders, host, models};
 use crate::common::{self, Client, photo, root, vouchd};
 
 /// Longer than anything here takes on a busy machine with an unoptimised daemon.
@@ -35,6 +35,8 @@ pub enum Setting {
     Plain,
     /// Its socket is held by another process, as systemd does.
     Activated,
+    /// Two processes decode, which may take little memory and time, and nobody has to pause for files that they refuse.
+    Decoders,
     /// Requests may take three seconds.
     Hurried,
     /// Its model for passive liveness fails on all that is not grey.
@@ -202,6 +204,13 @@ impl Stand {
         let mut set = |name: &str, value: String| variables.push((name.to_owned(), value));
         match setting {
             Setting::Plain | Setting::Activated => {}
+            Setting::Decoders => {
+                fs::write(at("vouch.toml"), "[[callers]]\nname = 'test'\nmalformed_burst = 0\n").unwrap();
+                set("VOUCH_CONFIG", text(at("vouch.toml")));
+                set("VOUCH_DECODERS__PROCESSES", "2".into());
+                set("VOUCH_DECODERS__DEADLINE_MS", decoders::DEADLINE.as_millis().to_string());
+                set("VOUCH_DECODERS__MEMORY_MB", decoders::MEMORY_MB.to_string());
+            }
             Setting::Hurried => set("VOUCH_LIMITS__MAX_REQUEST_SECONDS", "3".into()),
             Setting::Failing | Setting::Endless => {
                 let model = if setting == Setting::Failing { models::failing() } else { models::endless() };
