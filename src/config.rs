@@ -130,10 +130,12 @@ pub struct LimitsConfig {
     pub max_waiting: usize,
     /// Bytes that waiting requests may hold together, at least `max_message_bytes`, default 512 MiB.
     pub max_waiting_bytes: u64,
+    /// Bytes of messages that callers have begun to send and not finished, together; one user has at most three quarters of it. At least twice `max_message_bytes`, default 512 MiB.
+    pub max_arriving_bytes: u64,
     /// A request that would wait longer than this for its turn, as far as can be told, is refused at once. Milliseconds, 10..=3_600_000,
     /// default 10000.
     pub max_wait_ms: u64,
-    /// Connections open at once, 1..=65_536, default 256. One more is closed at once.
+    /// Connections open at once, 1..=65_536, default 256; one user has at most three quarters of them unless a policy says otherwise. One more is closed at once.
     pub max_connections: usize,
     /// A request without a nearer deadline of its own ends after this. Seconds, 1..=3600, default 30.
     pub max_request_seconds: u64,
@@ -314,6 +316,7 @@ impl Default for Config {
                 max_running: 0,
                 max_waiting: 256,
                 max_waiting_bytes: 512 * MIB as u64,
+                max_arriving_bytes: 512 * MIB as u64,
                 max_wait_ms: 10_000,
                 max_connections: 256,
                 max_request_seconds: 30,
@@ -533,6 +536,7 @@ fn validate(config: &Config) -> Vec<Problem> {
     range("limits.max_wait_ms", limits.max_wait_ms, 10, 3_600_000);
     // The upper bound is 1 TiB: beyond every host, within what a TOML integer holds.
     range("limits.max_waiting_bytes", limits.max_waiting_bytes, limits.max_message_bytes as u64, 1 << 40);
+    range("limits.max_arriving_bytes", limits.max_arriving_bytes, 2 * limits.max_message_bytes as u64, 1 << 40);
     range("limits.max_connections", limits.max_connections as u64, 1, 65_536);
     range("limits.max_request_seconds", limits.max_request_seconds, 1, 3600);
     let decoders = &config.decoders;

@@ -1,8 +1,12 @@
 //! Policies of callers in the real daemon: who may call what, how much and how often, and what the refused are told.
 
 mod common;
+#[path = "injection/wire.rs"]
+#[allow(dead_code, reason = "faults need the rest")]
+mod wire;
 
 use std::fs::{self, Permissions};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -291,4 +295,62 @@ impl tonic::codec::Decoder for Raw {
     fn decode(&mut self, _: &mut tonic::codec::DecodeBuf<'_>) -> Result<Option<()>, Status> {
         Ok(Some(()))
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, to connect as another user"]
+async fn a_user_who_finishes_no_message_takes_no_room_of_others() {
+    let (daemon, _folder) =
+        start("[limits]\nmax_message_bytes = 1048576\nmax_image_bytes = 1048576\nmax_arriving_bytes = 2097152\n");
+    // Three quarters of 2 MiB are 1.5: of four messages of 600 kB two fit.
+    let mut hostile = connect_as(&daemon.socket(), 12_001, 65_534, &[]).unwrap();
+    wire::begin(&mut hostile, &[]).unwrap();
+    let part = wire::message(&vec![0; 1_000_000]);
+    for id in [1, 3, 5, 7] {
+        hostile.write_all(&wire::headers(id, "DetectFaces")).unwrap();
+        hostile.write_all(&wire::data(id, &part[..600_000], false)).unwrap();
+    }
+    hostile.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let frames = std::iter::from_fn(|| wire::read(&mut hostile).ok());
+    let ended = frames.filter(|frame| frame.kind == wire::HEADERS && frame.flags & wire::END_STREAM != 0);
+    let refused = ended.take(2).count();
+    assert_eq!(refused, 2);
+    let mut other = client_as(&daemon.socket(), 12_002, &[]).await;
+    faces(&mut other, photo("selfie.jpg")).await.unwrap();
+    let mut third = client_as(&daemon.socket(), 12_003, &[]).await;
+    drop(hostile);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(
+        faces(&mut third, vec![0; 800_000].into()).await.unwrap_err().code(),
+        Code::InvalidArgument,
+        "there is room again"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, to connect as another user"]
+async fn nobody_alone_takes_all_connections_nor_keeps_one_without_a_word() {
+    let (daemon, _folder) = start("[limits]\nmax_connections = 8\n");
+    let connect = |uid: u32, count: usize| -> Vec<_> {
+        (0..count).map(|_| connect_as(&daemon.socket(), uid, 65_534, &[]).unwrap()).collect()
+    };
+    let is_closed = |stream: &mut std::os::unix::net::UnixStream, within: Duration| {
+        stream.set_read_timeout(Some(within)).unwrap();
+        matches!(stream.read(&mut [0; 64]), Ok(0))
+    };
+    let soon = Duration::from_millis(300);
+    let began = Instant::now();
+    let mut silent = connect(12_001, 7);
+    let closed = silent.iter_mut().filter_map(|one| is_closed(one, soon).then_some(())).count();
+    assert_eq!(closed, 1, "six of eight are a user's share");
+    let mut others = connect(12_002, 3);
+    assert_eq!(others.iter_mut().filter_map(|one| is_closed(one, soon).then_some(())).count(), 1, "all are taken");
+    // But for the operator.
+    let mut operator = daemon.client().await;
+    assert_eq!(accounts(&mut operator).await.len(), 3);
+    // Who says nothing is not kept.
+    let all = silent.iter_mut().chain(&mut others).all(|one| is_closed(one, Duration::from_secs(15)));
+    assert!(all && began.elapsed() > Duration::from_secs(8), "{:?}", began.elapsed());
+    let mut third = client_as(&daemon.socket(), 12_003, &[]).await;
+    accounts(&mut third).await;
 }

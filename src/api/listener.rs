@@ -225,16 +225,15 @@ impl Listener {
     ///
     /// At most `max_connections` connections are open at once, of a user at most as many as its policy says, and one that comes on top is closed at once: waiting callers
     /// would hang without knowing why. Callers that are not allowed share [`MAX_REFUSED_CONNECTIONS`] places of their own, so that they
-    /// cannot take those of others.
+    /// cannot take those of others; the operator has [`OPERATOR_CONNECTIONS`] when all others are taken.
     ///
     /// # Errors
     /// If the socket cannot be registered with the runtime.
     pub fn accept(self, max_connections: usize, callers: Arc<Callers>) -> io::Result<Accepting> {
         let listener = tokio::net::UnixListener::from_std(self.listener)?;
         let connections = OpenConnections { places: Arc::new(Semaphore::new(max_connections)), max_connections };
-        let places = Arc::clone(&connections.places);
         let (accepted, incoming) = mpsc::channel(1);
-        tokio::spawn(accept(listener, self.access, callers, places, accepted));
+        tokio::spawn(accept(listener, self.access, callers, connections.clone(), accepted));
         Ok(Accepting { incoming: ReceiverStream::new(incoming), connections, file: self.file })
     }
 
@@ -283,6 +282,9 @@ impl Drop for SocketFile {
 /// Connections that refused callers may hold open together: enough to be told so, too few to be a burden.
 pub const MAX_REFUSED_CONNECTIONS: usize = 8;
 
+/// Connections that the operator may open on top, to see and to stop what has taken all others.
+pub const OPERATOR_CONNECTIONS: usize = 4;
+
 /// How many connections are open.
 #[derive(Debug, Clone)]
 pub struct OpenConnections {
@@ -300,8 +302,33 @@ impl OpenConnections {
 /// How long nothing is accepted after that has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the journal is told no more of it.
+/// How long the journal is told no more of one kind of trouble with connections: whoever makes it could otherwise fill the journal, in which the audit log has its anchors.
 const WARNED_FOR: Duration = Duration::from_secs(5);
+
+/// When the journal was told of something, and what it was not told since.
+#[derive(Default)]
+struct Warned {
+    at: Option<Instant>,
+    untold: u64,
+}
+
+impl Warned {
+    /// Whether to tell of one more, and of how many since the last time that were not told.
+    fn tell(&mut self) -> Option<u64> {
+        if self.at.is_some_and(|at| at.elapsed() < WARNED_FOR) {
+            self.untold += 1;
+            return None;
+        }
+        self.at = Some(Instant::now());
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+/// How long a caller may take to say that it speaks HTTP/2.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes in which a caller says so.
+const PREFACE_BYTES: usize = 24;
 
 /// A file descriptor kept back for when there is no other: whoever connects then would wait, with a connection that seems to be open, for as long as the others keep theirs.
 #[derive(Default)]
@@ -331,22 +358,23 @@ async fn accept(
     listener: tokio::net::UnixListener,
     access: Arc<Access>,
     callers: Arc<Callers>,
-    places: Arc<Semaphore>,
+    connections: OpenConnections,
     accepted: mpsc::Sender<io::Result<Connection>>,
 ) {
+    let OpenConnections { places, max_connections } = connections;
     let refused_places = Arc::new(Semaphore::new(MAX_REFUSED_CONNECTIONS));
+    let operator_places = Arc::new(Semaphore::new(OPERATOR_CONNECTIONS));
     let mut spare = Spare::default();
     spare.fill();
-    let mut warned = None;
+    let [mut failed, mut unknown, mut stranger, mut crowded, mut greedy] = std::array::from_fn(|_| Warned::default());
     loop {
         let stream = tokio::select! {
             () = accepted.closed() => return,
             result = listener.accept() => match result {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    if warned.is_none_or(|at: Instant| at.elapsed() > WARNED_FOR) {
-                        warned = Some(Instant::now());
-                        tracing::warn!(%error, "a connection could not be accepted; further ones are not told for a while");
+                    if let Some(untold) = failed.tell() {
+                        tracing::warn!(%error, untold, "a connection could not be accepted");
                     }
                     let lacks_descriptors = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
                     if !lacks_descriptors || !spare.turn_one_away(&listener).await {
@@ -360,29 +388,50 @@ async fn accept(
         let peer = match PeerIdentity::of(&stream) {
             Ok(peer) => peer,
             Err(error) => {
-                tracing::warn!(%error, "a connection was closed: the kernel does not tell who it is");
+                if let Some(untold) = unknown.tell() {
+                    tracing::warn!(%error, untold, "a connection was closed: the kernel does not tell who it is");
+                }
                 continue;
             }
         };
+        let PeerIdentity { uid, gid, pid, .. } = peer;
         let allowed = access.allowed(&peer);
-        if !allowed {
-            tracing::warn!(uid = peer.uid, gid = peer.gid, pid = peer.pid, "a caller who is not allowed has connected");
+        if !allowed && let Some(untold) = stranger.tell() {
+            tracing::warn!(uid, gid, pid, untold, "a caller who is not allowed has connected");
         }
         let place = if allowed { &places } else { &refused_places };
-        let Ok(place) = Arc::clone(place).try_acquire_owned() else {
-            tracing::warn!(uid = peer.uid, pid = peer.pid, "a connection was closed: there are too many");
+        let place = Arc::clone(place).try_acquire_owned();
+        let place = if peer.is_operator() {
+            place.or_else(|_| Arc::clone(&operator_places).try_acquire_owned())
+        } else {
+            place
+        };
+        let Ok(place) = place else {
+            if let Some(untold) = crowded.tell() {
+                tracing::warn!(uid, pid, untold, "a connection was closed: there are too many");
+            }
             continue;
         };
-        let connected = if allowed { callers.connect(&peer).map(Some) } else { Some(None) };
+        let connected = if allowed { callers.connect(&peer, max_connections).map(Some) } else { Some(None) };
         let Some(connected) = connected else {
-            tracing::warn!(uid = peer.uid, pid = peer.pid, "a connection was closed: its user has too many");
+            if let Some(untold) = greedy.tell() {
+                tracing::warn!(uid, pid, untold, "a connection was closed: its user has too many");
+            }
             continue;
         };
-        let connection = Connection { stream, peer, _place: place, _connected: connected, _open: Open::new() };
+        let preface = Some(Preface { missing: PREFACE_BYTES, until: Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)) });
+        let connection = Connection { stream, peer, preface, _place: place, _connected: connected, _open: Open::new() };
         if accepted.send(Ok(connection)).await.is_err() {
             return;
         }
     }
+}
+
+/// What a caller has to say first, and until when.
+#[derive(Debug)]
+struct Preface {
+    missing: usize,
+    until: Pin<Box<tokio::time::Sleep>>,
 }
 
 /// One accepted connection.
@@ -390,6 +439,8 @@ async fn accept(
 pub struct Connection {
     stream: tokio::net::UnixStream,
     peer: PeerIdentity,
+    /// None once it was said.
+    preface: Option<Preface>,
     _place: OwnedSemaphorePermit,
     /// Callers who are not allowed have no account of connections.
     _connected: Option<ConnectionPermit>,
@@ -637,7 +688,16 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let Some(preface) = &mut self.preface else { return polled };
+        preface.missing = preface.missing.saturating_sub(buffer.filled().len() - before);
+        if preface.missing == 0 {
+            self.preface = None;
+        } else if polled.is_pending() && preface.until.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        polled
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::{Code, Streaming};
 
-use super::status::bytes_exceeded;
+use super::status::stopped_body;
 use crate::error::{Error, Unavailable};
 use crate::pipeline::Engine;
 
@@ -101,13 +101,13 @@ async fn receive<M, T>(
 /// The next message; `None` if the caller has closed the stream or has gone.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] for a message that is too large or cannot be read, and [`Error::QuotaSpent`]; they end the stream.
+/// [`Error::InvalidInput`] for a message that is too large or cannot be read, [`Error::QuotaSpent`] and [`Error::Overloaded`]; they end the stream.
 pub async fn next<M>(messages: &mut Streaming<M>, field: &'static str) -> Result<Option<M>, Error> {
     let status = match messages.message().await {
         Ok(message) => return Ok(message),
         Err(status) => status,
     };
-    if let Some(error) = bytes_exceeded(&status) {
+    if let Some(error) = stopped_body(&status) {
         return Err(error);
     }
     match status.code() {

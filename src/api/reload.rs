@@ -109,7 +109,8 @@ impl Reloader {
         let refused = |problems: String| Error::ReloadRefused { problems };
         let read = (self.read)().map_err(|error| refused(error.to_string()))?.config;
         let access = Access::resolve(&read.socket).map_err(|error| refused(error.to_string()))?;
-        let callers = Callers::resolve(&read.callers).map_err(|error| refused(error.to_string()))?;
+        let callers = Callers::resolve(&read.callers, read.limits.max_arriving_bytes)
+            .map_err(|error| refused(error.to_string()))?;
         let is_reloaded = |key: &String| {
             RELOADED.iter().any(|reloaded| key == reloaded || (reloaded.ends_with('.') && key.starts_with(reloaded)))
         };

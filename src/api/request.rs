@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::audit::Entry;
-use crate::api::callers::Terms;
+use crate::api::callers::{Conduct, Terms};
 use crate::api::listener::PeerIdentity;
 use crate::document::mrz::Date;
 use crate::error::Error;
@@ -28,6 +28,8 @@ pub struct Call {
     pub received: Instant,
     /// Its record in the audit log.
     pub audit: Entry,
+    /// What its caller's account is told when it has ended.
+    pub conduct: Arc<Conduct>,
 }
 
 impl Call {
@@ -37,13 +39,15 @@ impl Call {
         let wanted = request.metadata().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
         let deadline = received + wanted.map_or(max_duration, |wanted| wanted.min(max_duration));
         let caller = request.extensions().get::<PeerIdentity>().map_or_else(Caller::default, PeerIdentity::caller);
-        let priority = request.extensions().get::<Terms>().map_or_else(Default::default, |terms| terms.priority);
+        let terms = request.extensions().get::<Terms>();
+        let priority = terms.map_or_else(Default::default, |terms| terms.priority);
+        let conduct = terms.map_or_else(Default::default, |terms| Arc::clone(&terms.conduct));
         let audit = request.extensions().get::<Entry>().cloned().unwrap_or_default();
         audit.take(Some(deadline));
         let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default();
         let context = RequestContext::prioritised(Some(deadline), caller, priority).traced(trace);
         let context = Arc::new(context);
-        Self { engine, context, received, audit }
+        Self { engine, context, received, audit, conduct }
     }
 
     /// The day of the check, in UTC. This is the one place where a request learns of it.
@@ -58,7 +62,9 @@ impl Call {
     /// Those of [`Admission::enter`](crate::pipeline::admission::Admission::enter).
     pub async fn enter(&self, bytes: u64) -> Result<Place, Error> {
         let _waiting = self.context.trace.admission();
-        self.engine.admission.enter(bytes, &self.context).await
+        let place = self.engine.admission.enter(bytes, &self.context).await?;
+        self.conduct.asked();
+        Ok(place)
     }
 
     /// Runs `work` until the deadline.

@@ -115,6 +115,9 @@ async fn scan(
         let work = look(call, frame.data, place, fusion);
         let (looked, fused);
         (looked, fused, fusion) = work.await?;
+        if looked.is_err() {
+            call.conduct.malformed();
+        }
         let event = event(call, index, index + 1 - looked_at, looked, fused);
         let is_proved = event.proved;
         if events.send(Ok(event)).await.is_err() || is_proved {

@@ -29,7 +29,7 @@ use crate::api::listener::{Accepting, Access, BindError, PeerIdentity, Reservati
 use crate::api::metrics::observe;
 use crate::api::reload::{AdministrationService, Reloader};
 use crate::api::service::rpc_of;
-use crate::api::status::bytes_exceeded;
+use crate::api::status::stopped_body;
 use crate::api::unwind::Caught;
 use crate::audit::AuditLog;
 use crate::audit::record::AskedBy;
@@ -58,13 +58,16 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
 
 /// Requests that one connection may have open at once; the client holds further ones back. tonic reads a whole message before a
-/// handler sees it, so this times `max_connections` times `max_message_bytes` is what callers who are allowed can make the
-/// daemon hold (a scan up to three: one being read, one that waits and one at work), for at most [`READING_GRACE`] longer than a request may take. Lower `max_connections` where callers are not trusted.
+/// handler sees it; what all callers have begun to send is bounded by `max_arriving_bytes`, and what waits by `max_waiting_bytes`.
 const MAX_STREAMS_PER_CONNECTION: u32 = 64;
 
 /// What a request may take beyond `max_request_seconds` before the transport ends it: requests end by their own deadline, and this catches
 /// those that never arrive whole.
 const READING_GRACE: Duration = Duration::from_secs(5);
+
+/// A caller that says nothing for so long is asked whether it is there, and has so long to answer: one that was stopped, or that reads nothing, does not keep its connection for ever.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a health check may ask for: the daemon as a whole, or its service.
 const HEALTH_NAMES: [&str; 2] = ["", super::service::SERVICE_NAME];
@@ -106,6 +109,8 @@ pub async fn serve(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(ALIVE_TIMEOUT))
         .timeout(Duration::from_secs(config.limits.max_request_seconds) + READING_GRACE)
         .layer(tower::layer::layer_fn({
             let access = Arc::clone(&access);
@@ -204,7 +209,7 @@ where
 /// contract with INTERNAL, both without details. Either is the caller's input, so it is told like every other such error.
 fn unreadable_as_input_error<B: Default>(response: http::Response<B>) -> http::Response<B> {
     let Some(status) = tonic::Status::from_header_map(response.headers()) else { return response };
-    if let Some(error) = bytes_exceeded(&status) {
+    if let Some(error) = stopped_body(&status) {
         // Told by the body of the request, and counted here.
         return tonic::Status::from(error).into_http();
     }

@@ -15,6 +15,9 @@ use crate::ops::metrics as names;
 /// The domain of every ErrorInfo.
 const DOMAIN: &str = "vouch";
 
+/// Reason of what ends a body, within the daemon alone.
+const NO_ROOM: &str = "NO_ROOM";
+
 /// Metadata of the ErrorInfo of a spent quota.
 const POLICY: &str = "policy";
 const LIMIT: &str = "limit";
@@ -78,10 +81,23 @@ pub fn with_details(error: Error) -> Status {
     }
 }
 
-/// The error of a request that is larger than its policy lets through, which reaches the reader of its stream as a status.
-pub fn bytes_exceeded(status: &Status) -> Option<Error> {
+/// What ends the body of a request for which there is no room. Nobody gets it: [`stopped_body`] makes overload of it.
+pub fn no_room(retry_after: Duration) -> Status {
+    Status::with_error_details(Code::ResourceExhausted, "too much is on its way", retry(NO_ROOM, retry_after))
+}
+
+/// The error for which the body of a request was ended before it was whole, which reaches the reader of its stream as a status: it is larger than its policy lets through, or there
+/// was no room for it.
+pub fn stopped_body(status: &Status) -> Option<Error> {
     let details = status.get_error_details();
-    let info = details.error_info().filter(|info| info.domain == DOMAIN && info.reason == Quota::Bytes.code())?;
+    let info = details.error_info().filter(|info| info.domain == DOMAIN)?;
+    if info.reason == NO_ROOM {
+        let retry_after = details.retry_info().and_then(|info| info.retry_delay)?;
+        return Some(Error::Overloaded { retry_after });
+    }
+    if info.reason != Quota::Bytes.code() {
+        return None;
+    }
     let (policy, limit) = (info.metadata.get(POLICY)?.clone(), info.metadata.get(LIMIT)?.parse().ok()?);
     Some(Error::QuotaSpent { quota: Quota::Bytes, policy, limit, retry_after: None })
 }
@@ -164,9 +180,13 @@ mod tests {
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.get_error_details().retry_info().is_none());
         assert!(
-            matches!(bytes_exceeded(&status), Some(Error::QuotaSpent { policy, limit: 60, .. }) if policy == "kiosk")
+            matches!(stopped_body(&status), Some(Error::QuotaSpent { policy, limit: 60, .. }) if policy == "kiosk")
         );
-        assert!(bytes_exceeded(&spent(Quota::Rate, None)).is_none());
+        assert!(stopped_body(&spent(Quota::Rate, None)).is_none());
+        let second = Duration::from_secs(1);
+        let full = stopped_body(&no_room(second));
+        assert!(matches!(full, Some(Error::Overloaded { retry_after }) if retry_after == second), "{full:?}");
+        assert!(stopped_body(&Status::from(Error::Overloaded { retry_after: second })).is_none());
     }
 
     #[test]

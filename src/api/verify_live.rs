@@ -301,6 +301,7 @@ impl Held<'_> {
             Looked::Told(told, shown) => (*told, shown),
             Looked::Unusable(error) => {
                 if let Error::InvalidInput { code, reason, .. } = error {
+                    self.call.conduct.malformed();
                     feedback.warning =
                         Some(proto::Warning { code: code.into(), message: reason, ..Default::default() });
                 }

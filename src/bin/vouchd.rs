@@ -58,7 +58,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     read_config.check_features()?;
     if args.check_config {
         Access::resolve(&read_config.config.socket)?;
-        Callers::resolve(&read_config.config.callers)?;
+        Callers::resolve(&read_config.config.callers, read_config.config.limits.max_arriving_bytes)?;
         // A reader that has gone away is no fault of the configuration.
         let _ = write!(std::io::stdout(), "{read_config}");
         return Ok(());
@@ -70,7 +70,7 @@ fn start(args: Args) -> anyhow::Result<()> {
         process::disable_core_dumps().context("core dumps cannot be disabled")?;
     }
     let reservation = Reservation::take(&config.socket)?;
-    let callers = Callers::resolve(&config.callers)?;
+    let callers = Callers::resolve(&config.callers, config.limits.max_arriving_bytes)?;
     let socket = config.metrics.socket_like(&config.socket);
     let socket = socket.map(|socket| Reservation::take_own(&socket)).transpose()?;
     let loopback = config.metrics.listen.map(metrics::Place::Loopback);

@@ -97,6 +97,7 @@ pub fn all() -> Vec<Fault> {
         fault("decoders killed at rest", Decoders, decoders::killed_at_rest),
         fault("picture takes more memory than a decoder may", Decoders, decoders::too_much_memory),
         fault("half a message, then silence", Hurried, callers::half_a_message),
+        fault("86 MB of messages that are never whole", Hurried, callers::too_much_on_its_way),
         fault("model run fails in ONNX Runtime", Failing, models::failing_run),
         fault("model file cut off, reload", Failing, models::cut_file),
         fault("model run never ends", Endless, models::endless_run),

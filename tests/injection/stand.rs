@@ -20,7 +20,7 @@ use tonic_types::StatusExt;
 use vouch::api::proto::verify_event::Event;
 use vouch::api::proto::{CheckResult, GetStatusRequest, MatchFacesRequest, Media, MediaKind, VerifyRequest};
 
-use super::{Row, decoders, host, models};
+use super::{Row, callers, decoders, host, models};
 use crate::common::{self, Client, photo, root, vouchd};
 
 /// Longer than anything here takes on a busy machine with an unoptimised daemon.
@@ -37,7 +37,7 @@ pub enum Setting {
     Activated,
     /// Two processes decode, which may take little memory and time, and nobody has to pause for files that they refuse.
     Decoders,
-    /// Requests may take three seconds.
+    /// Requests may take three seconds, and little of them may be on its way at once.
     Hurried,
     /// Its model for passive liveness fails on all that is not grey.
     Failing,
@@ -211,7 +211,10 @@ impl Stand {
                 set("VOUCH_DECODERS__DEADLINE_MS", decoders::DEADLINE.as_millis().to_string());
                 set("VOUCH_DECODERS__MEMORY_MB", decoders::MEMORY_MB.to_string());
             }
-            Setting::Hurried => set("VOUCH_LIMITS__MAX_REQUEST_SECONDS", "3".into()),
+            Setting::Hurried => {
+                set("VOUCH_LIMITS__MAX_REQUEST_SECONDS", "3".into());
+                set("VOUCH_LIMITS__MAX_ARRIVING_BYTES", (callers::ARRIVING_MB << 20).to_string());
+            }
             Setting::Failing | Setting::Endless => {
                 let model = if setting == Setting::Failing { models::failing() } else { models::endless() };
                 set("VOUCH_MODELS__OVERRIDES", text(models::lay(folder.path(), &model)));

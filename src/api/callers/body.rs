@@ -1,17 +1,26 @@
-//! The body of a request, whose bytes are counted as they come, and which ends where a policy says that it is too long.
+//! The body of a request, whose bytes are counted as they come, and which ends where a policy says that it is too long, or where what all callers have
+//! begun to send and not finished is more than the daemon holds for them.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-use super::Policy;
-use crate::api::status::with_details;
+use super::{Policy, share_of};
+use crate::api::status::{no_room, with_details};
 use crate::error::{Error, Quota};
+
+/// When it is worth trying again while too many messages are on their way: they arrive whole, or their time is up.
+const RETRY_WHEN_FULL: Duration = Duration::from_secs(1);
+
+/// Bytes of a message that are not counted, so that small questions, as for the state, are heard also when there is no room.
+const FREE_BYTES: u64 = 4096;
 
 /// What was read of a request so far.
 #[derive(Debug, Default)]
@@ -21,11 +30,137 @@ pub struct Read {
     pub is_too_long: AtomicBool,
 }
 
+/// Bytes of messages that are on their way: tonic holds each until it is whole, and no handler has seen it. Whole ones wait at the door (`pipeline::admission`), which has a bound of its own.
+#[derive(Debug)]
+pub struct Arriving {
+    most: u64,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    all: u64,
+    /// By user; nobody who holds nothing.
+    of: BTreeMap<u32, u64>,
+}
+
+impl Arriving {
+    pub fn new(most: u64) -> Self {
+        Self { most, held: Mutex::default() }
+    }
+
+    /// Takes what a user's message has grown by; false if there is no room, or none for this user.
+    fn grow(&self, uid: u32, is_operator: bool, bytes: u64) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = held.of.get(&uid).copied().unwrap_or(0);
+        let share = if is_operator { self.most } else { share_of(self.most) };
+        if held.all + bytes > self.most || own + bytes > share {
+            return false;
+        }
+        held.all += bytes;
+        held.of.insert(uid, own + bytes);
+        true
+    }
+
+    fn shrink(&self, uid: u32, bytes: u64) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.all = held.all.saturating_sub(bytes);
+        if let Some(own) = held.of.get_mut(&uid) {
+            *own = own.saturating_sub(bytes);
+            if *own == 0 {
+                held.of.remove(&uid);
+            }
+        }
+    }
+}
+
+/// Where gRPC's messages end within a body: each begins with a byte and four of its length.
+#[derive(Debug, Default)]
+struct Framing {
+    head: [u8; 5],
+    head_bytes: usize,
+    /// Of the message, still to come.
+    missing: u64,
+    /// Of the message, here.
+    here: u64,
+}
+
+impl Framing {
+    /// Bytes of the message that is not whole yet, after more of the body.
+    fn feed(&mut self, mut data: &[u8]) -> u64 {
+        while !data.is_empty() {
+            if self.head_bytes < self.head.len() {
+                let taken = data.len().min(self.head.len() - self.head_bytes);
+                self.head[self.head_bytes..][..taken].copy_from_slice(&data[..taken]);
+                (self.head_bytes, data) = (self.head_bytes + taken, &data[taken..]);
+                if self.head_bytes == self.head.len() {
+                    let [_, length @ ..] = self.head;
+                    self.missing = u32::from_be_bytes(length).into();
+                }
+            } else {
+                let taken = self.missing.min(data.len() as u64);
+                (self.missing, self.here) = (self.missing - taken, self.here + taken);
+                data = &data[taken as usize..];
+            }
+            if self.head_bytes == self.head.len() && self.missing == 0 {
+                *self = Self::default();
+            }
+        }
+        self.here
+    }
+}
+
 /// A body that counts.
 pub struct Measured {
-    pub(super) body: tonic::body::Body,
-    pub(super) read: Arc<Read>,
-    pub(super) policy: Arc<Policy>,
+    body: tonic::body::Body,
+    read: Arc<Read>,
+    policy: Arc<Policy>,
+    arriving: Arc<Arriving>,
+    uid: u32,
+    is_operator: bool,
+    /// Whether the bytes count for the policy.
+    counted: bool,
+    framing: Framing,
+    /// What this body has of `arriving`.
+    held: u64,
+}
+
+impl Measured {
+    pub(super) fn new(body: tonic::body::Body, permit: &super::Permit) -> Self {
+        let super::Permit { callers, uid, is_operator, policy, read, counted, .. } = permit;
+        Self {
+            body,
+            read: Arc::clone(read),
+            policy: Arc::clone(policy),
+            arriving: Arc::clone(&callers.arriving),
+            uid: *uid,
+            is_operator: *is_operator,
+            counted: *counted,
+            framing: Framing::default(),
+            held: 0,
+        }
+    }
+
+    /// # Errors
+    /// The policy's bound on the bytes of a request, or that there is no room. Neither is counted here: both are where the call ends.
+    fn take(&mut self, data: &[u8]) -> Result<(), Status> {
+        let length = data.len() as u64;
+        let bytes = self.read.bytes.fetch_add(length, Ordering::Relaxed) + length;
+        let limit = self.policy.max_bytes;
+        if self.counted && limit > 0 && bytes > limit {
+            self.read.is_too_long.store(true, Ordering::Relaxed);
+            let policy = self.policy.name.clone();
+            return Err(with_details(Error::QuotaSpent { quota: Quota::Bytes, policy, limit, retry_after: None }));
+        }
+        let here = self.framing.feed(data).saturating_sub(FREE_BYTES);
+        if here < self.held {
+            self.arriving.shrink(self.uid, self.held - here);
+        } else if here > self.held && !self.arriving.grow(self.uid, self.is_operator, here - self.held) {
+            return Err(no_room(RETRY_WHEN_FULL));
+        }
+        self.held = here;
+        Ok(())
+    }
 }
 
 impl Body for Measured {
@@ -36,17 +171,9 @@ impl Body for Measured {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
+            && let Err(status) = self.take(data)
         {
-            let length = data.remaining() as u64;
-            let bytes = self.read.bytes.fetch_add(length, Ordering::Relaxed) + length;
-            let limit = self.policy.max_bytes;
-            if limit > 0 && bytes > limit {
-                self.read.is_too_long.store(true, Ordering::Relaxed);
-                let policy = self.policy.name.clone();
-                let error = Error::QuotaSpent { quota: Quota::Bytes, policy, limit, retry_after: None };
-                // Counted where the call ends.
-                return Poll::Ready(Some(Err(with_details(error))));
-            }
+            return Poll::Ready(Some(Err(status)));
         }
         polled
     }
@@ -57,5 +184,44 @@ impl Body for Measured {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.arriving.shrink(self.uid, self.held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_the_message_that_is_not_whole_however_it_comes() {
+        let message = |length: u32| [&[0][..], &length.to_be_bytes(), &vec![7; length as usize]].concat();
+        let body = [message(10), message(0), message(300), message(1)].concat();
+        for step in [1, 2, 3, 5, 7, 64, 1000] {
+            let (mut framing, mut most) = (Framing::default(), 0);
+            for piece in body.chunks(step) {
+                most = most.max(framing.feed(piece));
+            }
+            assert_eq!(framing.feed(&[]), 0, "in steps of {step}");
+            assert!(most < 300 && (step > 200 || most >= 300 - step as u64), "{most} in steps of {step}");
+        }
+        let mut framing = Framing::default();
+        assert_eq!(framing.feed(&message(u32::MAX >> 8)[..1005]), 1000);
+    }
+
+    #[test]
+    fn a_user_has_a_share_and_the_operator_what_is_left_and_all_comes_back() {
+        let arriving = Arriving::new(1000);
+        assert!(arriving.grow(1, false, 750) && !arriving.grow(1, false, 1) && arriving.grow(2, false, 200));
+        assert!(!arriving.grow(2, false, 51) && arriving.grow(0, true, 50) && !arriving.grow(0, true, 1));
+        for (uid, bytes) in [(1, 750), (2, 200), (0, 50)] {
+            arriving.shrink(uid, bytes);
+        }
+        let held = arriving.held.lock().unwrap();
+        assert!(held.all == 0 && held.of.is_empty(), "{held:?}");
     }
 }

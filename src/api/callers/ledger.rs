@@ -58,7 +58,7 @@ pub struct Ledger {
     mean: Duration,
 }
 
-/// Since the daemon first saw the user.
+/// Since the daemon first saw the user, or saw it again after it was forgotten.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct CallerCounts {
     pub begun: u64,
@@ -105,7 +105,7 @@ impl Ledger {
         if ahead > may_be_early { refusal(Quota::Rate, ahead - may_be_early) } else { None }
     }
 
-    /// CallerCounts what was refused elsewhere.
+    /// Counts what was refused elsewhere.
     pub fn refuse(&mut self, quota: Quota) {
         self.counts.refused[quota as usize] += 1;
     }
@@ -120,25 +120,31 @@ impl Ledger {
             End::Good => {
                 self.forget(now);
                 // Whoever passes on the pictures of many people has bad ones among them; that is no attack.
-                self.malformed /= 2.0;
+                self.malformed = (self.malformed - 1.0).max(0.0);
                 if self.malformed < 1.0 {
                     self.pause = Duration::ZERO;
                 }
             }
-            End::Malformed => {
-                self.counts.malformed += 1;
-                self.forget(now);
-                self.malformed += 1.0;
-                let most = f64::from(quotas.malformed_burst);
-                if quotas.malformed_burst > 0 && self.malformed > most {
-                    // The next one after the pause is one too many again, unless it comes late.
-                    self.malformed = most;
-                    // Several that were at work at once make one pause.
-                    if self.paused_until.is_none_or(|until| until <= now) {
-                        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
-                        self.paused_until = Some(now + self.pause);
-                    }
-                }
+            End::Malformed => self.malformed(quotas, 1, now),
+        }
+    }
+
+    /// Notes malformed input: a request, or so many frames of one.
+    pub fn malformed(&mut self, quotas: &Quotas, count: u32, now: Instant) {
+        if count == 0 {
+            return;
+        }
+        self.counts.malformed += u64::from(count);
+        self.forget(now);
+        self.malformed += f64::from(count);
+        let most = f64::from(quotas.malformed_burst);
+        if quotas.malformed_burst > 0 && self.malformed > most {
+            // The next one after the pause is one too many again, unless it comes late.
+            self.malformed = most;
+            // Several that were at work at once make one pause.
+            if self.paused_until.is_none_or(|until| until <= now) {
+                self.pause = (self.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
+                self.paused_until = Some(now + self.pause);
             }
         }
     }
@@ -154,7 +160,7 @@ impl Ledger {
         self.changed = Some(now);
     }
 
-    /// CallerCounts bytes of requests.
+    /// Counts bytes of requests.
     pub fn read(&mut self, bytes: u64) {
         self.counts.bytes += bytes;
     }
@@ -313,9 +319,9 @@ mod tests {
     fn who_sends_good_requests_between_bad_ones_never_pauses() {
         let quotas = Quotas { malformed_burst: 6, ..NONE };
         let (mut ledger, now) = (Ledger::default(), Instant::now());
-        // Three bad ones for each good one: they gather up to six.
-        for request in 0..400 {
-            let end = if request % 4 == 3 { End::Good } else { End::Malformed };
+        // As many bad ones as good ones, three at a time.
+        for request in 0..600 {
+            let end = if request % 6 >= 3 { End::Good } else { End::Malformed };
             run(&mut ledger, &quotas, end, now).unwrap();
         }
     }

@@ -9,14 +9,14 @@ mod body;
 mod ledger;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 use tonic::Code;
 
-use body::{Measured, Read};
+use body::{Arriving, Measured, Read};
 pub use ledger::CallerCounts;
 use ledger::{End, Ledger, Quotas};
 
@@ -40,6 +40,12 @@ const MAX_LABELS: usize = 128;
 pub struct Callers {
     policies: RwLock<Policies>,
     accounts: Mutex<Accounts>,
+    arriving: Arc<Arriving>,
+}
+
+/// What one user who is not the operator may have of something that all share: three quarters, so that nobody alone can take it from everybody else.
+pub fn share_of(all: u64) -> u64 {
+    all - all / 4
 }
 
 /// In the order of the configuration; the last one applies to everybody.
@@ -86,19 +92,26 @@ pub struct CallerStatus {
 }
 
 impl Callers {
-    /// Looks the names of all policies up.
+    /// Looks the names of all policies up. All callers together may have begun to send `arriving_bytes` of messages that are not whole.
     ///
     /// # Errors
     /// [`BindError::Unknown`] if this host has no such user or group.
-    pub fn resolve(policies: &[CallerPolicy]) -> Result<Arc<Self>, BindError> {
+    pub fn resolve(policies: &[CallerPolicy], arriving_bytes: u64) -> Result<Arc<Self>, BindError> {
         let policies =
             policies.iter().chain([&CallerPolicy::default()]).map(Policy::resolve).collect::<Result<_, _>>()?;
-        Ok(Arc::new(Self { policies: RwLock::new(policies), accounts: Mutex::default() }))
+        let arriving = Arc::new(Arriving::new(arriving_bytes));
+        Ok(Arc::new(Self { policies: RwLock::new(policies), accounts: Mutex::default(), arriving }))
     }
 
-    /// From now on the policies of `other` hold, for the next request of each caller. The accounts stay.
+    /// From now on the policies of `other` hold, for the next request of each caller. The accounts stay; whose policy is not the same any more is pardoned.
     pub fn replace(&self, other: &Self) {
         let policies = other.policies.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for (uid, account) in &mut self.lock().of {
+            // All who are not allowed share an account, whatever policies there are for them.
+            if *uid != STRANGERS && !policies.contains(&account.policy) {
+                account.ledger.pardon();
+            }
+        }
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
     }
 
@@ -117,16 +130,28 @@ impl Callers {
             begins.map_err(|refusal| refusal.into_error(&policy.name, &policy.quotas))?;
         }
         let allows = rpc.is_none_or(|rpc| policy.rpcs.contains(&rpc));
-        Ok(Permit { callers: Arc::clone(self), uid, policy, read: Arc::default(), allows, counted, begun })
+        Ok(Permit {
+            callers: Arc::clone(self),
+            uid,
+            is_operator: peer.is_operator(),
+            policy,
+            read: Arc::default(),
+            conduct: Arc::default(),
+            allows,
+            counted,
+            begun,
+        })
     }
 
-    /// Notes a connection; `None` if the user has as many open as may be.
-    pub fn connect(self: &Arc<Self>, peer: &PeerIdentity) -> Option<ConnectionPermit> {
+    /// Notes a connection; `None` if the user has as many open as may be, of `max_connections` in all.
+    pub fn connect(self: &Arc<Self>, peer: &PeerIdentity, max_connections: usize) -> Option<ConnectionPermit> {
         let policy = self.policy(peer);
+        let share = if peer.is_operator() { max_connections } else { share_of(max_connections as u64) as usize };
+        let most = if policy.max_connections > 0 { policy.max_connections } else { share };
         let (mut accounts, now) = (self.lock(), Instant::now());
         let uid = accounts.room_for(peer.uid, now);
         let account = accounts.account(uid, &policy, now);
-        if policy.max_connections > 0 && account.connections >= policy.max_connections {
+        if account.connections >= most {
             account.ledger.refuse(Quota::Connections);
             return None;
         }
@@ -247,12 +272,9 @@ impl Accounts {
         let new = || Account { ledger: Ledger::default(), connections: 0, policy: Arc::clone(policy), last_seen: now };
         let account = self.of.entry(uid).or_insert_with(new);
         account.last_seen = now;
-        if account.policy != *policy {
+        // A user's processes may differ in their groups, and so in their policies; what the user owes stays.
+        if !Arc::ptr_eq(&account.policy, policy) {
             account.policy = Arc::clone(policy);
-            // All who are not allowed share an account, whatever policies there are for them.
-            if uid != STRANGERS {
-                account.ledger.pardon();
-            }
         }
         account
     }
@@ -291,32 +313,51 @@ impl Drop for ConnectionPermit {
 pub struct Permit {
     callers: Arc<Callers>,
     uid: u32,
+    is_operator: bool,
     policy: Arc<Policy>,
     read: Arc<Read>,
+    conduct: Arc<Conduct>,
     allows: bool,
     counted: bool,
     begun: Instant,
 }
 
 /// What a handler and the access check need to know of a [`Permit`]; it is in the extensions of the request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Terms {
     /// The user's policy names the RPC.
     pub allows: bool,
     pub priority: Priority,
+    pub conduct: Arc<Conduct>,
+}
+
+/// What a call shows of its caller before it ends.
+#[derive(Debug, Default)]
+pub struct Conduct {
+    has_asked: AtomicBool,
+    malformed: AtomicU32,
+}
+
+impl Conduct {
+    /// It asked for work, and a place was found for it.
+    pub fn asked(&self) {
+        self.has_asked.store(true, Ordering::Relaxed);
+    }
+
+    /// It sent something that cannot be read and does not end it, such as one frame of many.
+    pub fn malformed(&self) {
+        self.malformed.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Permit {
     pub fn terms(&self) -> Terms {
-        Terms { allows: self.allows, priority: self.policy.priority }
+        Terms { allows: self.allows, priority: self.policy.priority, conduct: Arc::clone(&self.conduct) }
     }
 
     /// The request's body, counted and bounded.
     pub fn measure(&self, body: tonic::body::Body) -> tonic::body::Body {
-        if !self.counted {
-            return body;
-        }
-        tonic::body::Body::new(Measured { body, read: Arc::clone(&self.read), policy: Arc::clone(&self.policy) })
+        tonic::body::Body::new(Measured::new(body, self))
     }
 
     /// Ends the call, which was answered with `code`.
@@ -324,7 +365,10 @@ impl Permit {
         if !self.counted {
             return;
         }
+        let frames = self.conduct.malformed.load(Ordering::Relaxed);
         let end = match code {
+            // Who sends nothing, or bad frames, has done no good.
+            Code::Ok if frames > 0 || !self.conduct.has_asked.load(Ordering::Relaxed) => End::Other,
             Code::Ok => End::Good,
             Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented | Code::OutOfRange => End::Malformed,
             _ => End::Other,
@@ -333,6 +377,7 @@ impl Permit {
         let mut accounts = self.callers.lock();
         // Who has something at work is not forgotten.
         let Some(account) = accounts.of.get_mut(&self.uid) else { return };
+        account.ledger.malformed(&self.policy.quotas, frames, now);
         account.ledger.end(&self.policy.quotas, end, now.saturating_duration_since(self.begun), now);
         account.ledger.read(self.read.bytes.load(Ordering::Relaxed));
         if self.read.is_too_long.load(Ordering::Relaxed) {
@@ -362,7 +407,7 @@ mod tests {
             groups: groups.iter().copied().map(Principal::Id).collect(),
             ..CallerPolicy::default()
         };
-        let callers = Callers::resolve(&[policy("group", &[], &[50]), policy("one", &[1, 2], &[])]).unwrap();
+        let callers = Callers::resolve(&[policy("group", &[], &[50]), policy("one", &[1, 2], &[])], 1 << 20).unwrap();
         let of = |peer: PeerIdentity| callers.policy(&peer).name.clone();
         let found = [of(peer(1, &[])), of(peer(1, &[7, 50])), of(peer(50, &[])), of(peer(3, &[1]))];
         assert_eq!(found, ["one", "group", "default", "default"]);
@@ -370,7 +415,7 @@ mod tests {
 
     #[test]
     fn accounts_are_bounded_and_who_has_something_at_work_keeps_its_own() {
-        let callers = Callers::resolve(&[]).unwrap();
+        let callers = Callers::resolve(&[], 1 << 20).unwrap();
         let begin = |uid: u32| callers.begin(&peer(uid, &[]), true, Some(Rpc::Verify)).unwrap();
         let busy: Vec<Permit> = (0..1000).map(begin).collect();
         for uid in 1000..5000 {
@@ -391,7 +436,7 @@ mod tests {
 
     #[test]
     fn who_may_not_call_has_no_account_of_its_own() {
-        let callers = Callers::resolve(&[]).unwrap();
+        let callers = Callers::resolve(&[], 1 << 20).unwrap();
         for uid in 0..300 {
             let begun = callers.begin(&peer(uid, &[]), false, Some(Rpc::Verify));
             begun.into_iter().for_each(|permit| permit.end(Code::PermissionDenied));
@@ -406,7 +451,7 @@ mod tests {
         let rate = |per_minute| {
             let policy =
                 CallerPolicy { name: "a".into(), requests_per_minute: per_minute, burst: 1, ..CallerPolicy::default() };
-            Callers::resolve(&[policy]).unwrap()
+            Callers::resolve(&[policy], 1 << 20).unwrap()
         };
         let callers = rate(1);
         let begins = || callers.begin(&peer(1, &[]), true, Some(Rpc::Verify)).is_ok();
@@ -415,5 +460,44 @@ mod tests {
         assert!(!begins());
         callers.replace(&rate(2));
         assert!(begins());
+    }
+    #[test]
+    fn neither_another_group_nor_a_call_without_work_pardons() {
+        let policy = |name: &str, groups: &[u32]| CallerPolicy {
+            name: name.into(),
+            groups: groups.iter().copied().map(Principal::Id).collect(),
+            malformed_burst: 3,
+            ..CallerPolicy::default()
+        };
+        let callers = Callers::resolve(&[policy("kiosk", &[50]), policy("rest", &[])], 1 << 20).unwrap();
+        let call = |groups: &[u32], code, conduct: fn(&Conduct)| {
+            let permit = callers.begin(&peer(1, groups), true, Some(Rpc::ScanMrz)).ok()?;
+            conduct(&permit.terms().conduct);
+            permit.end(code);
+            Some(())
+        };
+        // Empty scans and the user's other process between them: they gather all the same.
+        for _ in 0..3 {
+            call(&[], Code::InvalidArgument, |_| ()).unwrap();
+            call(&[50], Code::Ok, |_| ()).unwrap();
+        }
+        call(&[], Code::InvalidArgument, |_| ()).unwrap();
+        assert!(call(&[50], Code::Ok, |_| ()).is_none() && call(&[], Code::Ok, |_| ()).is_none());
+
+        // Frames count one by one, in a call that ends well.
+        let callers = Callers::resolve(&[policy("rest", &[])], 1 << 20).unwrap();
+        let permit = callers.begin(&peer(2, &[]), true, Some(Rpc::VerifyLive)).unwrap();
+        permit.terms().conduct.asked();
+        (0..4).for_each(|_| permit.terms().conduct.malformed());
+        permit.end(Code::Ok);
+        assert!(callers.begin(&peer(2, &[]), true, Some(Rpc::VerifyLive)).is_err());
+        assert_eq!(callers.status(Some(2))[0].counts.malformed, 4);
+    }
+
+    #[test]
+    fn a_user_has_a_share_of_the_connections_and_the_operator_all() {
+        let callers = Callers::resolve(&[], 1 << 20).unwrap();
+        let connections = |uid: u32| (0..20).map_while(|_| callers.connect(&peer(uid, &[]), 8)).collect::<Vec<_>>();
+        assert_eq!((connections(1).len(), connections(2).len(), connections(0).len()), (6, 6, 8));
     }
 }
