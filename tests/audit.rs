@@ -661,6 +661,8 @@ async fn no_file_but_the_audit_log_is_opened_for_writing_while_requests_are_answ
             || path.ends_with("vouch.sock.lock")
             // Not on any disk: the memory through which a decoder process gets files and gives pixels.
             || path == "vouch-decoder"
+            // That process's own word on who is to be ended first.
+            || path == "/proc/self/oom_score_adj"
             || path.starts_with("/dev/")
             || Path::new(path).canonicalize().unwrap_or_default().starts_with(&cache)
             || path.contains("/cache/")

@@ -448,6 +448,8 @@ async fn decoders_are_confined_and_end_with_the_daemon_and_not_before() {
             values[0].parse::<u64>().unwrap_or(u64::MAX)
         };
         assert_eq!((limit("Max core file size"), limit("Max file size"), limit("Max open files")), (0, 0, 3));
+        // Before the daemon, where the kernel has to end something.
+        assert_eq!(fs::read_to_string(format!("/proc/{decoder}/oom_score_adj")).unwrap().trim(), "1000");
         let mapped = field(&status, "VmPeak").trim_end_matches(" kB").parse::<u64>().unwrap() << 10;
         assert!(limit("Max address space") <= mapped + (1024 << 20), "{mapped}");
         let open: Vec<_> =
