@@ -15,6 +15,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::ptr::NonNull;
@@ -38,7 +39,7 @@ use super::process::ARGUMENT;
 use super::wire::{Answer, Hello, Layout, MAX_MESSAGE_BYTES, Question, Refusal, Setup};
 use crate::error::{Error, Unavailable};
 use crate::imaging::decode::DecodeOptions;
-use crate::ops::metrics as names;
+use crate::ops::{faults, metrics as names};
 
 /// How often a waiting thread looks at its request. Shorter, callers that left cost less; each look costs some microseconds.
 const LOOK: Duration = Duration::from_millis(10);
@@ -151,18 +152,41 @@ impl Shared {
     }
 
     /// Empties the memory files of processes that have been at rest for long. Each is out of the others' reach meanwhile.
-    fn clear_idle(&self) {
+    fn clear_idle(self: &Arc<Self>) {
         loop {
             let mut state = self.state();
             let rests = |idle: &Idle| !idle.is_clear && idle.since.elapsed() >= IDLE;
             let Some(at) = state.idle.iter().position(rests) else { return };
             let mut idle = state.idle.remove(at);
             drop(state);
+            let place = Place { shared: Arc::clone(self), is_filled: false };
             idle.process.memory.clear();
             idle.is_clear = true;
-            self.state().idle.insert(0, idle);
-            self.freed.notify_all();
+            place.fill(idle);
         }
+    }
+}
+
+/// The place of a process that is out of the others' reach. If it is not filled, for whichever reason, the next question that needs one starts a process there.
+struct Place {
+    shared: Arc<Shared>,
+    is_filled: bool,
+}
+
+impl Place {
+    /// Puts a process there, to be lent after those whose memory is warm.
+    fn fill(mut self, idle: Idle) {
+        self.shared.state().idle.insert(0, idle);
+        self.is_filled = true;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.is_filled {
+            self.shared.state().missing += 1;
+        }
+        self.shared.freed.notify_all();
     }
 }
 
@@ -575,12 +599,23 @@ impl Starter {
         let (sender, wanted) = mpsc::channel::<Wanted>();
         thread::Builder::new().name("decoder-start".into()).spawn(move || {
             loop {
-                match wanted.recv_timeout(IDLE) {
-                    // Whoever asked may have left; the process is then dropped, and killed.
-                    Ok(to) => drop(to.send(DecoderProcess::start(&program, &setup))),
-                    Err(mpsc::RecvTimeoutError::Timeout) => shared.clear_idle(),
+                let wanted = match wanted.recv_timeout(IDLE) {
+                    Ok(wanted) => Some(wanted),
+                    Err(mpsc::RecvTimeoutError::Timeout) => None,
                     // The pool has gone.
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                };
+                let turn = || {
+                    faults::point("starter");
+                    match wanted {
+                        // Whoever asked may have left; the process is then dropped, and killed.
+                        Some(to) => drop(to.send(DecoderProcess::start(&program, &setup))),
+                        None => shared.clear_idle(),
+                    }
+                };
+                // All processes would end with this thread. Whoever asked hears that there is none.
+                if catch_unwind(AssertUnwindSafe(turn)).is_err() {
+                    tracing::error!("starting a decoder process panicked; its place stands in the journal");
                 }
             }
         })?;
