@@ -375,7 +375,10 @@ async fn nothing_of_the_person_is_in_log_or_journal() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_daemon_leaves_a_chain_that_the_next_one_goes_on_with() {
-    let variables = [("VOUCH_AUDIT__MAX_FILE_BYTES", "16384")];
+    // Nobody has to pause for what is sent here, so that all callers are at it when the daemon is killed.
+    let config = tempfile::NamedTempFile::new().unwrap();
+    fs::write(config.path(), "[[callers]]\nname = 'test'\nmalformed_burst = 0\n").unwrap();
+    let variables = [("VOUCH_AUDIT__MAX_FILE_BYTES", "16384"), ("VOUCH_CONFIG", config.path().to_str().unwrap())];
     let mut daemon = Daemon::start(&variables);
     let mut answered = 0;
     for _ in 0..3 {
@@ -383,7 +386,11 @@ async fn a_killed_daemon_leaves_a_chain_that_the_next_one_goes_on_with() {
         tokio::time::sleep(Duration::from_millis(400)).await;
         daemon.end(Signal::SIGKILL);
         for caller in callers {
-            answered += caller.await.unwrap();
+            let (answers, end) = caller.await.unwrap();
+            // Of the caller's own transport: the daemon gives each of its errors a reason.
+            let is_broken = [Code::Unavailable, Code::Unknown].contains(&end.code());
+            assert!(is_broken && end.get_error_details().error_info().is_none(), "{end:?}");
+            answered += answers;
         }
         daemon = daemon.restarted(&variables);
     }
@@ -410,17 +417,20 @@ async fn a_killed_daemon_leaves_a_chain_that_the_next_one_goes_on_with() {
     );
 }
 
-/// Callers that ask until the daemon has gone, and count its answers.
-async fn callers_of(daemon: &Daemon, callers: usize) -> Vec<tokio::task::JoinHandle<usize>> {
+/// Callers that ask until the daemon has gone, and count its answers; with what ended them.
+async fn callers_of(daemon: &Daemon, callers: usize) -> Vec<tokio::task::JoinHandle<(usize, Status)>> {
     let mut tasks = Vec::new();
     for _ in 0..callers {
         let mut client = daemon.client().await;
         tasks.push(tokio::spawn(async move {
             let mut answered = 0;
-            while junk(&mut client).await.code() == Code::InvalidArgument {
+            loop {
+                let status = junk(&mut client).await;
+                if status.code() != Code::InvalidArgument {
+                    break (answered, status);
+                }
                 answered += 1;
             }
-            answered
         }));
     }
     tasks
