@@ -417,6 +417,41 @@ async fn a_killed_daemon_leaves_a_chain_that_the_next_one_goes_on_with() {
     );
 }
 
+/// It was: the settings in effect when the record was written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_a_reload_overtakes_names_the_settings_that_it_began_with() {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let mut daemon = Daemon::start(&[("VOUCH_CONFIG", config.path().to_str().unwrap())]);
+    let mut client = daemon.client().await;
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let frame = png(&drawn(&PASSPORT));
+    sender.send(ScanMrzRequest { frame: frame.clone() }).unwrap();
+    let mut scan = client.scan_mrz(UnboundedReceiverStream::new(receiver)).await.unwrap().into_inner();
+    scan.message().await.unwrap();
+    fs::write(config.path(), "[[callers]]\nname = 'test'\nmalformed_burst = 0\n").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    let hashes = |daemon: &Daemon, name: &str, of: &str| -> Vec<Value> {
+        let records = daemon.records().into_iter();
+        let is_it = |one: &Value| one["api"]["operation"] == name || one["unmapped"]["event"] == name;
+        records.filter(is_it).map(|one| one["unmapped"][of].clone()).collect()
+    };
+    let until = Instant::now() + PATIENCE;
+    while hashes(&daemon, "reload", "event").is_empty() {
+        assert!(Instant::now() < until, "{}", daemon.journal());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The settings are exchanged in the moment after the record.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(junk(&mut client).await.code(), Code::InvalidArgument);
+    drop(sender);
+    while let Ok(Some(_)) = scan.message().await {}
+    daemon.end(Signal::SIGTERM);
+    let [start, reload, scan, junk] =
+        ["start", "reload", "ScanMrz", "DetectFaces"].map(|name| hashes(&daemon, name, "config_sha256"));
+    assert_ne!(start, reload);
+    assert_eq!((scan, junk), (start, reload));
+}
+
 /// Callers that ask until the daemon has gone, and count its answers; with what ended them.
 async fn callers_of(daemon: &Daemon, callers: usize) -> Vec<tokio::task::JoinHandle<(usize, Status)>> {
     let mut tasks = Vec::new();

@@ -39,7 +39,7 @@ impl Call {
         let caller = request.extensions().get::<PeerIdentity>().map_or_else(Caller::default, PeerIdentity::caller);
         let priority = request.extensions().get::<Terms>().map_or_else(Default::default, |terms| terms.priority);
         let audit = request.extensions().get::<Entry>().cloned().unwrap_or_default();
-        audit.take(Some(deadline));
+        audit.take(Some(deadline), &engine.config_sha256);
         let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default();
         let context = RequestContext::prioritised(Some(deadline), caller, priority).traced(trace);
         let context = Arc::new(context);

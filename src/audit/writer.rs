@@ -255,7 +255,7 @@ impl AuditLog {
         }
     }
 
-    /// Says in the log that the daemon runs with something else, at whose word; later records bear the new hash of the settings.
+    /// Says in the log that the daemon runs with something else, at whose word; calls that begin later bear the new hash of the settings.
     pub async fn reloaded(&self, config_sha256: String, loaded: Loaded, asked_by: AskedBy) {
         if self.queue.send(Message::Reload(config_sha256, loaded, asked_by)).await.is_err() {
             self.closed();
