@@ -300,6 +300,29 @@ async fn every_call_leaves_one_record_whatever_its_end() {
     assert_eq!(vouch(&[&"audit", &"verify", &daemon.audit, &"--anchor", &"1:ab"]).status.code(), Some(64));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_salt_is_the_credential_of_the_service_manager_if_there_is_one() {
+    let credentials = tempfile::tempdir().unwrap();
+    let (path, salt) = (credentials.path().join("audit-salt"), [9; 32]);
+    fs::write(&path, salt).unwrap();
+    let variables = [("CREDENTIALS_DIRECTORY", credentials.path().to_str().unwrap())];
+    let mut daemon = Daemon::start(&variables);
+    daemon.end(Signal::SIGTERM);
+    assert_eq!(daemon.records()[0]["unmapped"]["salt_id"], Salt::new(&salt).id());
+    let journal = daemon.journal();
+    assert!(journal.contains("\"source\":\"credential\"") || journal.contains("source=\"credential\""), "{journal}");
+
+    // One that is there and cannot be read, by root neither.
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = vouchd(&folder.path().join("vouch.sock"));
+    let output = command.env("VOUCH_AUDIT__DIR", folder.path().join("audit")).envs(variables).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{words}");
+    assert!(words.contains(&format!("the salt {} cannot be read", path.display())), "{words}");
+}
+
 /// Text in every form in which it could slip into a log.
 fn forms(text: &str) -> Vec<String> {
     let bytes = text.as_bytes();
