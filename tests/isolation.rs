@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +24,7 @@ use nix::unistd::Pid;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use vouch::api::proto::{DetectFacesRequest, DetectFacesResponse, GetStatusRequest};
-use vouch::decoders::{Decoders, Job, Pool, PoolSettings};
+use vouch::decoders::{Decoders, Job, Pool, PoolSettings, Wear};
 use vouch::document::barcode::{self, Luma, Symbology};
 use vouch::error::Error;
 use vouch::imaging::decode::{DecodeOptions, Decoded};
@@ -45,6 +46,7 @@ fn settings() -> PoolSettings {
         deadline: PATIENCE,
         max_file_bytes: 20 << 20,
         max_pixels: 50_000_000,
+        wear: Wear::default(),
     }
 }
 
@@ -350,6 +352,41 @@ fn a_file_that_takes_more_memory_or_time_than_allowed_is_refused_and_the_next_is
     patient.picture(&small, &options, &job(&context)).unwrap();
 }
 
+#[test]
+fn a_process_is_replaced_after_so_many_questions_or_so_much_processor_time() {
+    let file = jpeg(&waves(64, 64), |_| ());
+    let (context, options, own) = (context(), DecodeOptions::default(), std::process::id());
+    let ever = Wear { questions: u32::MAX, processor: PATIENCE };
+    for (wear, most) in [
+        (Wear { questions: 3, ..ever }, 3),
+        // Its start has taken more than that.
+        (Wear { processor: Duration::from_nanos(1), ..ever }, 1),
+    ] {
+        let decoders = isolated(PoolSettings { wear, ..settings() });
+        let mut answers: BTreeMap<u32, u32> = BTreeMap::new();
+        for _ in 0..10 {
+            // The next one is started without being asked for.
+            until("a process at rest", || decoders_of(own).len() == 1);
+            let decoder = decoders_of(own)[0];
+            decoders.picture(&file, &options, &job(&context)).unwrap();
+            *answers.entry(decoder).or_default() += 1;
+            until("the process is replaced in its time", || is_alive(decoder) == (answers[&decoder] < most));
+        }
+        assert!(answers.values().all(|answers| *answers <= most), "{answers:?}");
+        assert_eq!(answers.len(), 10usize.div_ceil(most as usize), "{answers:?}");
+        // Those who come meanwhile wait for the new one.
+        for _ in 0..10 {
+            decoders.picture(&file, &options, &job(&context)).unwrap();
+        }
+    }
+    let decoders = isolated(settings());
+    let lasting = decoders_of(own);
+    for _ in 0..10 {
+        decoders.picture(&file, &options, &job(&context)).unwrap();
+    }
+    assert_eq!(decoders_of(own), lasting);
+}
+
 // --------------------------------------------------------------------------------------------------------------- daemon
 
 fn is_alive(pid: u32) -> bool {
@@ -448,6 +485,8 @@ async fn decoders_are_confined_and_end_with_the_daemon_and_not_before() {
             values[0].parse::<u64>().unwrap_or(u64::MAX)
         };
         assert_eq!((limit("Max core file size"), limit("Max file size"), limit("Max open files")), (0, 0, 3));
+        // 60 s before a question, and two threads until its deadline, which is 60 s here; one more for each rounding.
+        assert_eq!(limit("Max cpu time"), 60 + 2 * 60 + 2);
         // Before the daemon, where the kernel has to end something.
         assert_eq!(fs::read_to_string(format!("/proc/{decoder}/oom_score_adj")).unwrap().trim(), "1000");
         let mapped = field(&status, "VmPeak").trim_end_matches(" kB").parse::<u64>().unwrap() << 10;

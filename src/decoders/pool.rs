@@ -4,7 +4,7 @@
 //! looks at its request every few milliseconds: when the
 //! caller has gone, or the time is over, the process is killed, which is the only way to stop a decoder. The next question that finds none starts another and pays for
 //! it, so that a flood of files that kill decoders costs their senders and does not become a flood of processes. No file is tried twice; only a process that has ended
-//! between two questions is replaced without a word.
+//! between two questions is replaced without a word. One that has answered for long is ended and replaced beside the work ([`Wear`]), since it may have been taken over.
 //!
 //! Processes are started by one thread that lives as long as the pool, because the kernel ends them with the *thread* that started them (`PR_SET_PDEATHSIG`).
 
@@ -31,6 +31,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -68,6 +70,30 @@ pub struct PoolSettings {
     pub max_file_bytes: usize,
     /// Largest picture, width × height, that a question can be about or its answer can hold.
     pub max_pixels: u64,
+    pub wear: Wear,
+}
+
+/// After what a process is ended and another takes its place, so that one that was taken over does not see everybody's files for ever.
+#[derive(Debug, Clone, Copy)]
+pub struct Wear {
+    /// Questions that it has answered.
+    pub questions: u32,
+    /// Processor time of all its threads. Looked at after each answer.
+    pub processor: Duration,
+}
+
+impl Default for Wear {
+    /// A new process takes some 15 ms, which adds 0.03 ms to a question here: 2 % of the smallest frame, and beside the work. The time is that of 120 ms for each question.
+    fn default() -> Self {
+        Self { questions: 500, processor: Duration::from_secs(60) }
+    }
+}
+
+impl Wear {
+    /// Processor time that no good process reaches, in whole seconds: what it may have before a question, and two threads, of which a HEIC picture has the second, until the deadline.
+    fn most_processor_seconds(&self, deadline: Duration) -> u64 {
+        (self.processor + 2 * deadline).as_secs() + 2
+    }
 }
 
 /// Why there are no decoder processes.
@@ -93,6 +119,7 @@ impl From<Errno> for StartError {
 pub struct Pool {
     processes: usize,
     deadline: Duration,
+    wear: Wear,
     layout: Layout,
     shared: Arc<Shared>,
     starter: Starter,
@@ -210,16 +237,17 @@ impl Pool {
     /// # Errors
     /// If one cannot be started, or this host does not let it confine itself.
     pub fn start(settings: PoolSettings) -> Result<Self, StartError> {
-        let PoolSettings { program, processes, memory_bytes, deadline, max_file_bytes, max_pixels } = settings;
+        let PoolSettings { program, processes, memory_bytes, deadline, max_file_bytes, max_pixels, wear } = settings;
         let layout = Layout::new(max_file_bytes, max_pixels, DecodeOptions::default().max_side_px);
         let shared = Arc::<Shared>::default();
-        let starter = Starter::new(program, Setup { layout, memory_bytes }, Arc::clone(&shared))?;
+        let setup = Setup { layout, memory_bytes, processor_seconds: wear.most_processor_seconds(deadline) };
+        let starter = Starter::new(program, setup, Arc::clone(&shared))?;
         let processes = processes.max(1);
         for _ in 0..processes {
             let process = starter.start(|| Ok(()))?;
             shared.state().idle.push(Idle::new(process));
         }
-        Ok(Self { processes, deadline, layout, shared, starter })
+        Ok(Self { processes, deadline, wear, layout, shared, starter })
     }
 
     /// How many processes there shall be.
@@ -250,7 +278,11 @@ impl Pool {
                 let output = Output { memory: &lent.process().memory, begin: input_bytes, most: output_bytes };
                 match take(answer, &output) {
                     Some(taken) => {
-                        lent.give_back();
+                        if lent.process().is_worn(&self.wear) {
+                            lent.give_back_worn(&self.starter);
+                        } else {
+                            lent.give_back();
+                        }
                         return Ok(taken);
                     }
                     None => Fault::Broken,
@@ -356,14 +388,14 @@ impl Drop for InLine<'_> {
 
 /// A process in use, or the place of one. If it is not given back, in whichever way its use ends, the process is killed and its place becomes free.
 struct Lent<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     process: Option<DecoderProcess>,
     /// Of the request.
     order: u64,
 }
 
 impl<'a> Lent<'a> {
-    fn new(shared: &'a Shared, state: &mut State, process: Option<DecoderProcess>, order: u64) -> Self {
+    fn new(shared: &'a Arc<Shared>, state: &mut State, process: Option<DecoderProcess>, order: u64) -> Self {
         *state.used.entry(order).or_default() += 1;
         Self { shared, process, order }
     }
@@ -394,19 +426,32 @@ impl<'a> Lent<'a> {
         std::mem::forget(self);
     }
 
+    /// Has the process ended and replaced, without waiting for either.
+    fn give_back_worn(mut self, starter: &Starter) {
+        if let Some(process) = self.process.take() {
+            self.leave_use(&mut self.shared.state());
+            starter.replace(process, Place { shared: Arc::clone(self.shared), is_filled: false });
+        }
+        std::mem::forget(self);
+    }
+
     /// Kills the process and tells how it had ended before, or now.
     fn end(mut self) -> Option<ExitStatus> {
         self.process.take().and_then(DecoderProcess::end)
     }
 
-    fn leave(&self, process: Option<Idle>) {
-        let mut state = self.shared.state();
+    fn leave_use(&self, state: &mut State) {
         if let Some(used) = state.used.get_mut(&self.order) {
             *used -= 1;
             if *used == 0 {
                 state.used.remove(&self.order);
             }
         }
+    }
+
+    fn leave(&self, process: Option<Idle>) {
+        let mut state = self.shared.state();
+        self.leave_use(&mut state);
         match process {
             Some(process) => state.idle.push(process),
             None => state.missing += 1,
@@ -444,6 +489,10 @@ struct DecoderProcess {
     child: Child,
     socket: OwnedFd,
     memory: MemoryFile,
+    /// Its processor time, as the kernel counts it.
+    clock: Option<ClockId>,
+    /// Questions that it has answered.
+    answered: u32,
 }
 
 impl DecoderProcess {
@@ -460,7 +509,8 @@ impl DecoderProcess {
             // What decoders print may quote the picture.
             .stderr(Stdio::null())
             .spawn()?;
-        let process = Self { child, socket, memory };
+        let clock = clock_getcpuclockid(Pid::from_raw(child.id().cast_signed())).ok();
+        let process = Self { child, socket, memory, clock, answered: 0 };
         process.send(setup).map_err(|_| StartError::Silent)?;
         let started = Instant::now();
         let patience = || if started.elapsed() < START_PATIENCE { Ok(()) } else { Err(Fault::Slow) };
@@ -484,7 +534,15 @@ impl DecoderProcess {
         // Fails only without memory for it: the host's trouble, and the question cannot be answered.
         self.memory.file.write_all_at(input, 0).map_err(|_| Fault::Host)?;
         self.send(question)?;
-        self.receive(|| look(started))
+        let answer = self.receive(|| look(started))?;
+        self.answered += 1;
+        Ok(answer)
+    }
+
+    fn is_worn(&self, wear: &Wear) -> bool {
+        // Where the kernel does not tell it, the number of questions decides.
+        let processor = self.clock.and_then(|clock| clock.now().ok()).map_or(Duration::ZERO, Duration::from);
+        self.answered >= wear.questions || processor >= wear.processor
     }
 
     fn send(&self, message: &impl Serialize) -> Result<(), Fault> {
@@ -588,11 +646,15 @@ impl Drop for MemoryFile {
 
 // -------------------------------------------------------------------------------------------------------- the starter
 
-/// The thread that starts processes, and empties the memory files of those at rest.
+/// The thread that starts and replaces processes, and empties the memory files of those at rest.
 struct Starter(Mutex<mpsc::Sender<Wanted>>);
 
 /// Where a new process shall go.
-type Wanted = mpsc::SyncSender<Result<DecoderProcess, StartError>>;
+enum Wanted {
+    To(mpsc::SyncSender<Result<DecoderProcess, StartError>>),
+    /// Into the place of that one.
+    Instead(DecoderProcess, Place),
+}
 
 impl Starter {
     fn new(program: PathBuf, setup: Setup, shared: Arc<Shared>) -> Result<Self, StartError> {
@@ -609,7 +671,19 @@ impl Starter {
                     faults::point("starter");
                     match wanted {
                         // Whoever asked may have left; the process is then dropped, and killed.
-                        Some(to) => drop(to.send(DecoderProcess::start(&program, &setup))),
+                        Some(Wanted::To(to)) => drop(to.send(DecoderProcess::start(&program, &setup))),
+                        Some(Wanted::Instead(worn, place)) => {
+                            // First, so that there are never more processes than there may be.
+                            drop(worn);
+                            match DecoderProcess::start(&program, &setup) {
+                                Ok(process) => place.fill(Idle::new(process)),
+                                // The next question that needs it tries again, and tells its caller.
+                                Err(error) => tracing::warn!(
+                                    reason = error.to_string(),
+                                    "a decoder process that was ended after its time cannot be replaced"
+                                ),
+                            }
+                        }
                         None => shared.clear_idle(),
                     }
                 };
@@ -622,11 +696,20 @@ impl Starter {
         Ok(Self(Mutex::new(sender)))
     }
 
+    fn want(&self, wanted: Wanted) -> Result<(), mpsc::SendError<Wanted>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).send(wanted)
+    }
+
+    /// Ends a process and starts another in its place, without waiting for it.
+    fn replace(&self, worn: DecoderProcess, place: Place) {
+        // If there is nobody to do it, both are dropped: the process is killed, and its place is free.
+        drop(self.want(Wanted::Instead(worn, place)));
+    }
+
     /// Waits for a new process while `look` has nothing against it.
     fn start(&self, look: impl Fn() -> Result<(), Error>) -> Result<DecoderProcess, StartError> {
         let (sender, started) = mpsc::sync_channel(1);
-        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        thread.send(sender).map_err(|_| StartError::Silent)?;
+        self.want(Wanted::To(sender)).map_err(|_| StartError::Silent)?;
         loop {
             match started.recv_timeout(LOOK) {
                 Ok(result) => return result,

@@ -76,7 +76,7 @@ fn prepare(setup: &Setup) -> Result<Memory, Refusal> {
     sandbox::widen_stack()?;
     let memory = Memory::map(setup.layout).map_err(failed(Step::Memory))?;
     let has_heic = warm_up();
-    sandbox::confine(setup.memory_bytes, has_heic)?;
+    sandbox::confine(setup.memory_bytes, setup.processor_seconds, has_heic)?;
     Ok(memory)
 }
 
