@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::decoders::{decoders_of, deep_png, field};
+use common::decoders::{decoders_of, deep_png, field, resident_of, resident_of_decoders};
 use common::{Daemon, photo, vouchd};
 use image::codecs::tiff::TiffEncoder;
 use image::codecs::webp::WebPEncoder;
@@ -379,12 +379,37 @@ fn a_process_is_replaced_after_so_many_questions_or_so_much_processor_time() {
             decoders.picture(&file, &options, &job(&context)).unwrap();
         }
     }
-    let decoders = isolated(settings());
+    let decoders = isolated(PoolSettings { processes: 2, ..settings() });
     let lasting = decoders_of(own);
     for _ in 0..10 {
         decoders.picture(&file, &options, &job(&context)).unwrap();
     }
     assert_eq!(decoders_of(own), lasting);
+}
+
+#[test]
+fn the_memory_that_processes_hold_is_told_as_the_kernel_counts_it() {
+    let (context, own) = (context(), std::process::id());
+    let pool = Arc::new(isolated(PoolSettings { processes: 2, ..settings() }));
+    let held = pool.held();
+    let counted = resident_of_decoders(own);
+    assert_eq!(held.processes, 2);
+    assert!(held.resident_bytes.abs_diff(counted) < 4 << 20, "{held:?}, {counted}");
+    // Of one at work too.
+    let slow = slow_jpeg();
+    let work = std::thread::spawn({
+        let pool = Arc::clone(&pool);
+        move || pool.picture(&slow, &DecodeOptions::default(), &job(&RequestContext::default())).map(drop)
+    });
+    until("a picture's pixels are held", || pool.held().resident_bytes > held.resident_bytes + (64 << 20));
+    work.join().unwrap().unwrap();
+    // One that was killed and not missed yet is none.
+    kill(Pid::from_raw(decoders_of(own)[0] as i32), Signal::SIGKILL).unwrap();
+    until("one is left", || pool.held().processes == 1);
+    let small = jpeg(&waves(64, 64), |_| ());
+    let options = DecodeOptions::default();
+    pool.picture(&small, &options, &job(&context)).unwrap();
+    assert_eq!(Decoders::in_process().held(), vouch::decoders::Held::default());
 }
 
 // --------------------------------------------------------------------------------------------------------------- daemon
@@ -404,8 +429,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Bytes of memory in use.
 fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    field(&status, "VmRSS").trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    resident_of(pid).unwrap()
 }
 
 /// Ticks of processor time, of which there are 100 in a second.

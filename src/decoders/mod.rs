@@ -16,7 +16,7 @@ mod wire;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-pub use pool::{Pool, PoolSettings, StartError, Wear};
+pub use pool::{Held, Pool, PoolSettings, StartError, Wear};
 use wire::{Answer, MAX_SYMBOLS_BYTES, Question};
 
 use crate::config::Config;
@@ -94,6 +94,14 @@ impl Decoders {
         match &self.0 {
             Where::Here => 0,
             Where::Isolated(pool) => pool.processes(),
+        }
+    }
+
+    /// What the processes hold now; nothing where the caller's own decodes.
+    pub fn held(&self) -> Held {
+        match &self.0 {
+            Where::Here => Held::default(),
+            Where::Isolated(pool) => pool.held(),
         }
     }
 

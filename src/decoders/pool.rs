@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::ptr::NonNull;
 use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ use super::process::ARGUMENT;
 use super::wire::{Answer, Hello, Layout, MAX_MESSAGE_BYTES, Question, Refusal, Setup};
 use crate::error::{Error, Unavailable};
 use crate::imaging::decode::DecodeOptions;
-use crate::ops::{faults, metrics as names};
+use crate::ops::{faults, metrics as names, process};
 
 /// How often a waiting thread looks at its request. Shorter, callers that left cost less; each look costs some microseconds.
 const LOOK: Duration = Duration::from_millis(10);
@@ -131,6 +131,16 @@ struct Shared {
     state: Mutex<State>,
     /// A process has come back, or may be started, or somebody waits no longer.
     freed: Condvar,
+    /// What the kernel tells of the memory of each process, as long as there is the process.
+    memory: Mutex<Vec<Weak<File>>>,
+}
+
+/// What decoder processes hold, all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    pub processes: usize,
+    /// Resident memory. What processes share, such as the program, counts in each.
+    pub resident_bytes: u64,
 }
 
 #[derive(Default)]
@@ -248,6 +258,19 @@ impl Pool {
             shared.state().idle.push(Idle::new(process));
         }
         Ok(Self { processes, deadline, wear, layout, shared, starter })
+    }
+
+    /// How many processes there are now, and what they hold.
+    pub fn held(&self) -> Held {
+        let mut held = Held::default();
+        let memory = self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        for statm in memory.iter().filter_map(Weak::upgrade) {
+            // One that has ended, and was not missed yet, holds nothing.
+            let resident_bytes = process::resident_bytes_in(&statm).unwrap_or(0);
+            held.processes += usize::from(resident_bytes > 0);
+            held.resident_bytes += resident_bytes;
+        }
+        held
     }
 
     /// How many processes there shall be.
@@ -493,10 +516,12 @@ struct DecoderProcess {
     clock: Option<ClockId>,
     /// Questions that it has answered.
     answered: u32,
+    /// Its `/proc/PID/statm`, for [`Shared::memory`].
+    _statm: Option<Arc<File>>,
 }
 
 impl DecoderProcess {
-    fn start(program: &Path, setup: &Setup) -> Result<Self, StartError> {
+    fn start(program: &Path, setup: &Setup, shared: &Shared) -> Result<Self, StartError> {
         let (socket, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let memory = MemoryFile::new(setup.layout.bytes())?;
         let child = Command::new(program)
@@ -510,7 +535,13 @@ impl DecoderProcess {
             .stderr(Stdio::null())
             .spawn()?;
         let clock = clock_getcpuclockid(Pid::from_raw(child.id().cast_signed())).ok();
-        let process = Self { child, socket, memory, clock, answered: 0 };
+        // As long as it waits for its first message: under `ProtectProc=invisible` it cannot be seen once it is not dumpable.
+        let statm = File::open(format!("/proc/{}/statm", child.id())).ok().map(Arc::new);
+        let mut of_all = shared.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        of_all.retain(|statm| statm.strong_count() > 0);
+        of_all.extend(statm.as_ref().map(Arc::downgrade));
+        drop(of_all);
+        let process = Self { child, socket, memory, clock, answered: 0, _statm: statm };
         process.send(setup).map_err(|_| StartError::Silent)?;
         let started = Instant::now();
         let patience = || if started.elapsed() < START_PATIENCE { Ok(()) } else { Err(Fault::Slow) };
@@ -671,11 +702,11 @@ impl Starter {
                     faults::point("starter");
                     match wanted {
                         // Whoever asked may have left; the process is then dropped, and killed.
-                        Some(Wanted::To(to)) => drop(to.send(DecoderProcess::start(&program, &setup))),
+                        Some(Wanted::To(to)) => drop(to.send(DecoderProcess::start(&program, &setup, &shared))),
                         Some(Wanted::Instead(worn, place)) => {
                             // First, so that there are never more processes than there may be.
                             drop(worn);
-                            match DecoderProcess::start(&program, &setup) {
+                            match DecoderProcess::start(&program, &setup, &shared) {
                                 Ok(process) => place.fill(Idle::new(process)),
                                 // The next question that needs it tries again, and tells its caller.
                                 Err(error) => tracing::warn!(
