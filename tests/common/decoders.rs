@@ -19,6 +19,11 @@ pub fn decoders_of(parent: u32) -> Vec<u32> {
     found
 }
 
+pub fn is_alive(pid: u32) -> bool {
+    // What nobody has waited for yet is a zombie, and dead.
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| !field(&status, "State").starts_with('Z'))
+}
+
 /// Resident memory of all that decode for this one, in bytes.
 pub fn resident_of_decoders(parent: u32) -> u64 {
     decoders_of(parent).into_iter().filter_map(resident_of).sum()
