@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use image::ImageEncoder;
-use vouch::decoders::{Decoders, Job, Pool, PoolSettings};
+use vouch::decoders::{Decoders, Job, Pool, PoolSettings, Wear};
 use vouch::imaging::decode::{DecodeOptions, decode};
 use vouch::imaging::orient::{Rotation, rotate};
 use vouch::imaging::tensor::to_tensor;
@@ -76,6 +76,7 @@ fn isolation(_: &mut Criterion) {
         deadline: Duration::from_secs(60),
         max_file_bytes: 20 << 20,
         max_pixels: 50_000_000,
+        wear: Wear::default(),
     };
     let isolated = Decoders::isolated(Pool::start(settings.clone()).expect("a decoder process"));
     let places = [Decoders::in_process(), isolated];

@@ -300,6 +300,29 @@ async fn every_call_leaves_one_record_whatever_its_end() {
     assert_eq!(vouch(&[&"audit", &"verify", &daemon.audit, &"--anchor", &"1:ab"]).status.code(), Some(64));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_salt_is_the_credential_of_the_service_manager_if_there_is_one() {
+    let credentials = tempfile::tempdir().unwrap();
+    let (path, salt) = (credentials.path().join("audit-salt"), [9; 32]);
+    fs::write(&path, salt).unwrap();
+    let variables = [("CREDENTIALS_DIRECTORY", credentials.path().to_str().unwrap())];
+    let mut daemon = Daemon::start(&variables);
+    daemon.end(Signal::SIGTERM);
+    assert_eq!(daemon.records()[0]["unmapped"]["salt_id"], Salt::new(&salt).id());
+    let journal = daemon.journal();
+    assert!(journal.contains("\"source\":\"credential\"") || journal.contains("source=\"credential\""), "{journal}");
+
+    // One that is there and cannot be read, by root neither.
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = vouchd(&folder.path().join("vouch.sock"));
+    let output = command.env("VOUCH_AUDIT__DIR", folder.path().join("audit")).envs(variables).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{words}");
+    assert!(words.contains(&format!("the salt {} cannot be read", path.display())), "{words}");
+}
+
 /// Text in every form in which it could slip into a log.
 fn forms(text: &str) -> Vec<String> {
     let bytes = text.as_bytes();
@@ -375,7 +398,10 @@ async fn nothing_of_the_person_is_in_log_or_journal() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_daemon_leaves_a_chain_that_the_next_one_goes_on_with() {
-    let variables = [("VOUCH_AUDIT__MAX_FILE_BYTES", "16384")];
+    // Nobody has to pause for what is sent here, so that all callers are at it when the daemon is killed.
+    let config = tempfile::NamedTempFile::new().unwrap();
+    fs::write(config.path(), "[[callers]]\nname = 'test'\nmalformed_burst = 0\n").unwrap();
+    let variables = [("VOUCH_AUDIT__MAX_FILE_BYTES", "16384"), ("VOUCH_CONFIG", config.path().to_str().unwrap())];
     let mut daemon = Daemon::start(&variables);
     let mut answered = 0;
     for _ in 0..3 {
@@ -383,7 +409,11 @@ async fn a_killed_daemon_leaves_a_chain_that_the_next_one_goes_on_with() {
         tokio::time::sleep(Duration::from_millis(400)).await;
         daemon.end(Signal::SIGKILL);
         for caller in callers {
-            answered += caller.await.unwrap();
+            let (answers, end) = caller.await.unwrap();
+            // Of the caller's own transport: the daemon gives each of its errors a reason.
+            let is_broken = [Code::Unavailable, Code::Unknown].contains(&end.code());
+            assert!(is_broken && end.get_error_details().error_info().is_none(), "{end:?}");
+            answered += answers;
         }
         daemon = daemon.restarted(&variables);
     }
@@ -410,17 +440,55 @@ async fn a_killed_daemon_leaves_a_chain_that_the_next_one_goes_on_with() {
     );
 }
 
-/// Callers that ask until the daemon has gone, and count its answers.
-async fn callers_of(daemon: &Daemon, callers: usize) -> Vec<tokio::task::JoinHandle<usize>> {
+/// It was: the settings in effect when the record was written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_a_reload_overtakes_names_the_settings_that_it_began_with() {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let mut daemon = Daemon::start(&[("VOUCH_CONFIG", config.path().to_str().unwrap())]);
+    let mut client = daemon.client().await;
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let frame = png(&drawn(&PASSPORT));
+    sender.send(ScanMrzRequest { frame: frame.clone() }).unwrap();
+    let mut scan = client.scan_mrz(UnboundedReceiverStream::new(receiver)).await.unwrap().into_inner();
+    scan.message().await.unwrap();
+    fs::write(config.path(), "[[callers]]\nname = 'test'\nmalformed_burst = 0\n").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    let hashes = |daemon: &Daemon, name: &str, of: &str| -> Vec<Value> {
+        let records = daemon.records().into_iter();
+        let is_it = |one: &Value| one["api"]["operation"] == name || one["unmapped"]["event"] == name;
+        records.filter(is_it).map(|one| one["unmapped"][of].clone()).collect()
+    };
+    let until = Instant::now() + PATIENCE;
+    while hashes(&daemon, "reload", "event").is_empty() {
+        assert!(Instant::now() < until, "{}", daemon.journal());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The settings are exchanged in the moment after the record.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(junk(&mut client).await.code(), Code::InvalidArgument);
+    drop(sender);
+    while let Ok(Some(_)) = scan.message().await {}
+    daemon.end(Signal::SIGTERM);
+    let [start, reload, scan, junk] =
+        ["start", "reload", "ScanMrz", "DetectFaces"].map(|name| hashes(&daemon, name, "config_sha256"));
+    assert_ne!(start, reload);
+    assert_eq!((scan, junk), (start, reload));
+}
+
+/// Callers that ask until the daemon has gone, and count its answers; with what ended them.
+async fn callers_of(daemon: &Daemon, callers: usize) -> Vec<tokio::task::JoinHandle<(usize, Status)>> {
     let mut tasks = Vec::new();
     for _ in 0..callers {
         let mut client = daemon.client().await;
         tasks.push(tokio::spawn(async move {
             let mut answered = 0;
-            while junk(&mut client).await.code() == Code::InvalidArgument {
+            loop {
+                let status = junk(&mut client).await;
+                if status.code() != Code::InvalidArgument {
+                    break (answered, status);
+                }
                 answered += 1;
             }
-            answered
         }));
     }
     tasks
@@ -661,6 +729,8 @@ async fn no_file_but_the_audit_log_is_opened_for_writing_while_requests_are_answ
             || path.ends_with("vouch.sock.lock")
             // Not on any disk: the memory through which a decoder process gets files and gives pixels.
             || path == "vouch-decoder"
+            // That process's own word on who is to be ended first.
+            || path == "/proc/self/oom_score_adj"
             || path.starts_with("/dev/")
             || Path::new(path).canonicalize().unwrap_or_default().starts_with(&cache)
             || path.contains("/cache/")

@@ -66,6 +66,13 @@ fn the_audit_log_outlives_a_panic_of_its_thread() {
     all_of(Setting::Plain, |name| name.contains("audit log's thread"));
 }
 
+/// It was: all decoder processes ended with it, and no other could be started.
+#[cfg(feature = "faults")]
+#[test]
+fn decoders_outlive_a_panic_of_the_thread_that_starts_them() {
+    all_of(Setting::Plain, |name| name.contains("starts decoders"));
+}
+
 #[test]
 fn decoders_that_die_or_hang_cost_their_own_requests_alone() {
     all_of(Setting::Decoders, |_| true);

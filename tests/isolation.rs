@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::decoders::{decoders_of, deep_png, field};
+use common::decoders::{decoders_of, deep_png, field, is_alive, resident_of, resident_of_decoders};
 use common::{Daemon, photo, vouchd};
 use image::codecs::tiff::TiffEncoder;
 use image::codecs::webp::WebPEncoder;
@@ -23,7 +24,7 @@ use nix::unistd::Pid;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use vouch::api::proto::{DetectFacesRequest, DetectFacesResponse, GetStatusRequest};
-use vouch::decoders::{Decoders, Job, Pool, PoolSettings};
+use vouch::decoders::{Decoders, Job, Pool, PoolSettings, Wear};
 use vouch::document::barcode::{self, Luma, Symbology};
 use vouch::error::Error;
 use vouch::imaging::decode::{DecodeOptions, Decoded};
@@ -45,6 +46,7 @@ fn settings() -> PoolSettings {
         deadline: PATIENCE,
         max_file_bytes: 20 << 20,
         max_pixels: 50_000_000,
+        wear: Wear::default(),
     }
 }
 
@@ -350,12 +352,71 @@ fn a_file_that_takes_more_memory_or_time_than_allowed_is_refused_and_the_next_is
     patient.picture(&small, &options, &job(&context)).unwrap();
 }
 
-// --------------------------------------------------------------------------------------------------------------- daemon
-
-fn is_alive(pid: u32) -> bool {
-    // What nobody has waited for yet is a zombie, and dead.
-    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| !field(&status, "State").starts_with('Z'))
+#[test]
+fn a_process_is_replaced_after_so_many_questions_or_so_much_processor_time() {
+    let file = jpeg(&waves(64, 64), |_| ());
+    let (context, options, own) = (context(), DecodeOptions::default(), std::process::id());
+    let ever = Wear { questions: u32::MAX, processor: PATIENCE };
+    for (wear, most) in [
+        (Wear { questions: 3, ..ever }, 3),
+        // Its start has taken more than that.
+        (Wear { processor: Duration::from_nanos(1), ..ever }, 1),
+    ] {
+        let decoders = isolated(PoolSettings { wear, ..settings() });
+        let mut answers: BTreeMap<u32, u32> = BTreeMap::new();
+        for _ in 0..10 {
+            // The next one is started without being asked for.
+            let mut decoder = 0;
+            until("a process at rest", || {
+                let alive: Vec<u32> = decoders_of(own).into_iter().filter(|decoder| is_alive(*decoder)).collect();
+                decoder = alive.first().copied().unwrap_or(0);
+                alive.len() == 1
+            });
+            decoders.picture(&file, &options, &job(&context)).unwrap();
+            *answers.entry(decoder).or_default() += 1;
+            until("the process is replaced in its time", || is_alive(decoder) == (answers[&decoder] < most));
+        }
+        assert!(answers.values().all(|answers| *answers <= most), "{answers:?}");
+        assert_eq!(answers.len(), 10usize.div_ceil(most as usize), "{answers:?}");
+        // Those who come meanwhile wait for the new one.
+        for _ in 0..10 {
+            decoders.picture(&file, &options, &job(&context)).unwrap();
+        }
+        drop(decoders);
+        until("all have ended", || decoders_of(own).is_empty());
+    }
+    let decoders = isolated(PoolSettings { processes: 2, ..settings() });
+    let lasting = decoders_of(own);
+    for _ in 0..10 {
+        decoders.picture(&file, &options, &job(&context)).unwrap();
+    }
+    assert_eq!(decoders_of(own), lasting);
 }
+
+#[test]
+fn the_memory_that_processes_hold_is_told_as_the_kernel_counts_it() {
+    let own = std::process::id();
+    let pool = Arc::new(isolated(PoolSettings { processes: 2, ..settings() }));
+    let held = pool.held();
+    let counted = resident_of_decoders(own);
+    assert_eq!(held.processes, 2);
+    assert!(held.resident_bytes.abs_diff(counted) < 4 << 20, "{held:?}, {counted}");
+    // Of one at work too.
+    let slow = slow_jpeg();
+    let work = std::thread::spawn({
+        let pool = Arc::clone(&pool);
+        move || pool.picture(&slow, &DecodeOptions::default(), &job(&RequestContext::default())).map(drop)
+    });
+    until("a picture's pixels are held", || pool.held().resident_bytes > held.resident_bytes + (64 << 20));
+    // How it ends is no matter.
+    let _ = work.join().unwrap();
+    // One that was killed and not missed yet is none.
+    kill(Pid::from_raw(decoders_of(own)[0] as i32), Signal::SIGKILL).unwrap();
+    until("one is left", || pool.held().processes == 1);
+    assert_eq!(Decoders::in_process().held(), vouch::decoders::Held::default());
+}
+
+// --------------------------------------------------------------------------------------------------------------- daemon
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -367,8 +428,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Bytes of memory in use.
 fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    field(&status, "VmRSS").trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    resident_of(pid).unwrap()
 }
 
 /// Ticks of processor time, of which there are 100 in a second.
@@ -448,6 +508,10 @@ async fn decoders_are_confined_and_end_with_the_daemon_and_not_before() {
             values[0].parse::<u64>().unwrap_or(u64::MAX)
         };
         assert_eq!((limit("Max core file size"), limit("Max file size"), limit("Max open files")), (0, 0, 3));
+        // 60 s before a question, and two threads until its deadline, which is 60 s here; one more for each rounding.
+        assert_eq!(limit("Max cpu time"), 60 + 2 * 60 + 2);
+        // Before the daemon, where the kernel has to end something.
+        assert_eq!(fs::read_to_string(format!("/proc/{decoder}/oom_score_adj")).unwrap().trim(), "1000");
         let mapped = field(&status, "VmPeak").trim_end_matches(" kB").parse::<u64>().unwrap() << 10;
         assert!(limit("Max address space") <= mapped + (1024 << 20), "{mapped}");
         let open: Vec<_> =
@@ -512,10 +576,9 @@ async fn five_hundred_pictures_leave_neither_memory_nor_descriptors_nor_processe
             let answer = client.detect_faces(DetectFacesRequest { image }).await;
             assert_eq!(answer.is_ok(), number % 50 == 0, "{answer:?}");
         }
-        let decoders = decoders_of(pid);
-        assert_eq!(decoders.len(), 2);
-        let held: u64 = decoders.iter().map(|decoder| resident(*decoder)).sum();
-        seen.push((round, files(pid), resident(pid), held));
+        // Each is replaced after its time.
+        until("two decoders", || decoders_of(pid).len() == 2);
+        seen.push((round, files(pid), resident(pid), resident_of_decoders(pid)));
     }
     let (_, first_files, first_daemon, first_decoders) = seen[0];
     let (_, last_files, last_daemon, last_decoders) = seen[5];
@@ -526,7 +589,7 @@ async fn five_hundred_pictures_leave_neither_memory_nor_descriptors_nor_processe
     let large = Bytes::from(jpeg(&waves(6000, 4000), |_| ()));
     client.detect_faces(DetectFacesRequest { image: large }).await.unwrap();
     until("what a large picture took is given back", || {
-        decoders_of(pid).iter().all(|decoder| resident(*decoder) < last_decoders / 2 + (16 << 20))
+        decoders_of(pid).into_iter().filter_map(resident_of).all(|held| held < last_decoders / 2 + (16 << 20))
     });
 }
 

@@ -82,6 +82,7 @@ async fn calls_errors_outcomes_stages_and_models_are_counted_under_few_labels() 
     assert!(value(&text, "vouch_admission_wait_seconds_count") >= 3.0);
     assert_eq!(value(&text, "vouch_check_calibrated{check=\"face_match\"}"), 1.0);
     assert!(value(&text, "process_resident_memory_bytes") > 5e7);
+    assert!(value(&text, "vouch_decoder_processes") >= 2.0 && value(&text, "vouch_decoder_resident_bytes") > 1e6);
     assert!(value(&text, "process_open_fds") > 5.0 && value(&text, "process_threads") > 5.0);
 
     // Callers cannot make series: paths, names of checks and references that they choose are no labels.

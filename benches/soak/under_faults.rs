@@ -21,6 +21,7 @@ use vouch::api::proto::{
     ReadDocumentRequest, ReadDocumentResponse, ScanMrzEvent, ScanMrzRequest, Summary,
 };
 
+use crate::common::decoders::resident_of_decoders;
 use crate::common::{Client, client_of, png};
 use crate::drawn::drawn;
 use crate::injection::stand::{DEADLINE, HANGS, Pictures, Setting, Stand, end_of};
@@ -138,6 +139,8 @@ struct Sample {
     at: Duration,
     pid: i32,
     resident_mb: f64,
+    /// Of the processes that decode, all together.
+    decoders_mb: f64,
     descriptors: f64,
     /// Those of models, audit log and main; those of the runtime come and go with the load.
     threads: f64,
@@ -379,7 +382,8 @@ fn sample(pid: i32, at: Duration) -> Option<Sample> {
         let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
         *if name.starts_with("tokio-") { &mut pool_threads } else { &mut threads } += 1.0;
     }
-    Some(Sample { at, pid, resident_mb: field("VmRSS:")? / 1024.0, descriptors, threads, pool_threads })
+    let decoders_mb = resident_of_decoders(pid.cast_unsigned()) as f64 / f64::from(1 << 20);
+    Some(Sample { at, pid, resident_mb: field("VmRSS:")? / 1024.0, decoders_mb, descriptors, threads, pool_threads })
 }
 
 // ---------------------------------------------------------------- what came of it
@@ -424,12 +428,12 @@ fn print_faults(faults: &BTreeMap<&str, Row>) -> bool {
 /// Of the longest time without a restart: what a line through the samples rises by in an hour, and whether its last third is what its first was.
 fn print_samples(samples: &[Sample]) -> bool {
     println!(
-        "\n{:>8} {:>9} {:>12} {:>12} {:>8} {:>13}",
-        "seconds", "process", "resident MB", "descriptors", "threads", "pool threads"
+        "\n{:>8} {:>9} {:>12} {:>12} {:>12} {:>8} {:>13}",
+        "seconds", "process", "resident MB", "decoders MB", "descriptors", "threads", "pool threads"
     );
-    for Sample { at, pid, resident_mb, descriptors, threads, pool_threads } in samples {
+    for Sample { at, pid, resident_mb, decoders_mb, descriptors, threads, pool_threads } in samples {
         println!(
-            "{:>8.0} {pid:>9} {resident_mb:>12.1} {descriptors:>12} {threads:>8} {pool_threads:>13}",
+            "{:>8.0} {pid:>9} {resident_mb:>12.1} {decoders_mb:>12.1} {descriptors:>12} {threads:>8} {pool_threads:>13}",
             at.as_secs_f64()
         );
     }
@@ -449,6 +453,8 @@ fn print_samples(samples: &[Sample]) -> bool {
     let mut is_flat = true;
     for (name, value, tolerance) in [
         ("resident MB", (|sample| sample.resident_mb) as fn(&Sample) -> f64, RESIDENT_TOLERANCE),
+        // They rest and work by turns, and a new one holds less than one that has worked.
+        ("decoders MB", |sample| sample.decoders_mb, 0.25),
         // Connections of the faults come and go.
         ("descriptors", |sample| sample.descriptors, 0.1),
         ("threads", |sample| sample.threads, 0.0),

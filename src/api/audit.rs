@@ -65,8 +65,9 @@ impl Entry {
         })))
     }
 
-    /// A handler takes the call, and will end its record.
-    pub fn take(&self, deadline: Option<Instant>) {
+    /// A handler takes the call, whose engine was loaded with settings of this hash, and will end its record.
+    pub fn take(&self, deadline: Option<Instant>, config_sha256: &str) {
+        self.note(|draft| draft.config_sha256 = Some(config_sha256.to_owned()));
         if let Some(inner) = &self.0 {
             inner.is_taken.store(true, Ordering::Relaxed);
             // The transport counts from the call's headers, the handler from when it has read the message.

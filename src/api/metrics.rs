@@ -153,6 +153,9 @@ fn state(engine: &Engine) {
     }
     let decides = engine.calibrations.contains_key(live::CHECK);
     gauge!(names::CHECK_CALIBRATED, "check" => live::CHECK).set(f64::from(u8::from(decides)));
+    let held = engine.reader.decoders.held();
+    gauge!(names::DECODER_PROCESSES).set(held.processes as f64);
+    gauge!(names::DECODER_RESIDENT_BYTES).set(held.resident_bytes as f64);
     if let Ok(usage) = process::usage() {
         gauge!(names::RESIDENT_BYTES).set(usage.resident_bytes as f64);
         counter!(names::CPU_SECONDS).absolute(usage.cpu.as_secs());

@@ -43,7 +43,7 @@ impl Call {
         let priority = terms.map_or_else(Default::default, |terms| terms.priority);
         let conduct = terms.map_or_else(Default::default, |terms| Arc::clone(&terms.conduct));
         let audit = request.extensions().get::<Entry>().cloned().unwrap_or_default();
-        audit.take(Some(deadline));
+        audit.take(Some(deadline), &engine.config_sha256);
         let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default();
         let context = RequestContext::prioritised(Some(deadline), caller, priority).traced(trace);
         let context = Arc::new(context);

@@ -124,6 +124,8 @@ pub struct Draft {
     pub proved: Option<bool>,
     /// Role to SHA-256 of the models that took part.
     pub models: BTreeMap<String, String>,
+    /// Of the settings that the request was answered by; `None` where none had a part in its end, and those in effect when the record is written stand for them.
+    pub config_sha256: Option<String>,
     pub client_reference: Option<Bytes>,
     pub media: Vec<std::sync::Arc<Medium>>,
     /// More media, which are counted alone.
@@ -147,6 +149,7 @@ impl Draft {
             warnings: Vec::new(),
             proved: None,
             models: BTreeMap::new(),
+            config_sha256: None,
             client_reference: None,
             media: Vec::new(),
             media_left_out: 0,
@@ -298,7 +301,7 @@ pub fn request(draft: &Draft, common: &Common) -> String {
                 .map(|reference| common.salt.digest(reference).to_string()),
             salt_id: common.salt.id(),
             models: &draft.models,
-            config_sha256: &common.config_sha256,
+            config_sha256: draft.config_sha256.as_ref().unwrap_or(&common.config_sha256),
         },
     };
     // No map here has keys other than strings, so this cannot fail; numbers that are none become null.

@@ -38,19 +38,32 @@ pub struct Salt {
 }
 
 impl Salt {
-    /// That of the service manager's credential `audit-salt`; else that of the file; else a random one, which ends with the process.
+    /// That of the service manager's credential `audit-salt`; else that of the file; else a random one, which ends with the process. The journal is told which.
     ///
     /// # Errors
     /// [`SaltError`] if the one that there should be cannot be used.
     pub fn find(file: Option<&Path>) -> Result<Self, SaltError> {
-        let credential =
-            env::var_os("CREDENTIALS_DIRECTORY").map(|directory| PathBuf::from(directory).join(CREDENTIAL));
-        if let Some(path) = credential.filter(|path| path.exists()) {
-            return Self::load(&path);
+        let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Self::find_in(credentials.as_deref(), file)
+    }
+
+    fn find_in(credentials: Option<&Path>, file: Option<&Path>) -> Result<Self, SaltError> {
+        let of = |source: &str, path: &Path| {
+            tracing::info!(source, path = %path.display(), "the salt of the audit log's digests");
+            Self::load(path)
+        };
+        if let Some(path) = credentials.map(|directory| directory.join(CREDENTIAL)) {
+            // Only one that is surely not there is passed over: another salt in its place would make digests that nobody can look up.
+            match path.try_exists() {
+                Ok(true) => return of("credential", &path),
+                Ok(false) => {}
+                Err(cause) => return Err(SaltError::Unreadable { path, cause }),
+            }
         }
         if let Some(path) = file {
-            return Self::load(path);
+            return of("file", path);
         }
+        tracing::info!(source = "random", "the salt of the audit log's digests ends with this process");
         let mut bytes = [0; MIN_SALT_BYTES];
         getrandom::fill(&mut bytes).map_err(SaltError::Random)?;
         Ok(Self::new(&bytes))
@@ -132,6 +145,22 @@ mod tests {
         fs::write(&path, [7; 32]).unwrap();
         assert_eq!(Salt::load(&path).ok().unwrap().id(), Salt::new(&[7; 32]).id());
         assert_ne!(Salt::new(&[7; 32]).id(), Salt::new(&[8; 32]).id());
+    }
+
+    /// It was: a credential that cannot be read was taken for none.
+    #[test]
+    fn the_credential_is_before_the_file_and_must_be_readable_if_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (credential, file) = (folder.path().join(CREDENTIAL), folder.path().join("file"));
+        fs::write(&file, [8; 32]).unwrap();
+        let find = || Salt::find_in(Some(folder.path()), Some(&file)).map(|salt| salt.id());
+        assert_eq!(find().ok(), Some(Salt::new(&[8; 32]).id()));
+        fs::write(&credential, [7; 32]).unwrap();
+        assert_eq!(find().ok(), Some(Salt::new(&[7; 32]).id()));
+        // A link to itself, which root cannot read either.
+        fs::remove_file(&credential).unwrap();
+        std::os::unix::fs::symlink(&credential, &credential).unwrap();
+        assert!(matches!(find(), Err(SaltError::Unreadable { path, .. }) if path == credential));
     }
 
     #[test]

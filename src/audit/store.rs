@@ -177,8 +177,9 @@ impl Store {
             self.file.set_len(self.whole_bytes)?;
         } else if length < self.whole_bytes {
             // Somebody else has cut the file. The chain shows what is missing; a line that was cut must not take the next one with it.
-            self.whole_bytes = length;
-            if !ends_with_line_feed(&self.dir.join(file_name(self.number)), length)? {
+            if ends_with_line_feed(&self.dir.join(file_name(self.number)), length)? {
+                self.whole_bytes = length;
+            } else {
                 self.begin_file()?;
             }
         }
@@ -247,9 +248,12 @@ impl Store {
     fn begin_file(&mut self) -> io::Result<()> {
         let number = self.number + 1;
         let path = self.dir.join(file_name(number));
-        self.file = append_to(&path, true)?;
-        (self.number, self.whole_bytes) = (number, 0);
-        File::open(&self.dir)?.sync_all()
+        // There is one already, and empty, if an attempt before failed at what comes next.
+        let is_new = !fs::metadata(&path).is_ok_and(|found| found.len() == 0);
+        let file = append_to(&path, is_new)?;
+        File::open(&self.dir)?.sync_all()?;
+        (self.number, self.file, self.whole_bytes) = (number, file, 0);
+        Ok(())
     }
 
     /// The files that are too many, and the last line of them; `None` if there are not.
@@ -448,6 +452,36 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let _first = Store::open(folder.path(), BOUNDS).unwrap();
         assert_eq!(Store::open(folder.path(), BOUNDS).err().unwrap().kind(), io::ErrorKind::ResourceBusy);
+    }
+
+    /// It was: the log went on in a file whose place in the folder was never put on the disk.
+    #[test]
+    fn a_file_that_cannot_be_begun_leaves_the_log_in_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(folder.path(), BOUNDS).unwrap();
+        store.append("{\"a\":1}").unwrap();
+        // Files can be made in the folder, but it cannot be opened to be put on the disk; as another user, since root can.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o300)).unwrap();
+        let nobody = nix::unistd::geteuid().is_root().then_some(65_534);
+        std::os::unix::fs::chown(folder.path(), nobody, None).unwrap();
+        let mut store = std::thread::spawn(move || {
+            nobody.inspect(|uid| {
+                // SAFETY: a plain system call, which changes this thread alone.
+                unsafe { nix::libc::syscall(nix::libc::SYS_setfsuid, *uid) };
+            });
+            let refused = store.rotate().unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+            assert_eq!((store.number, store.append("{\"a\":2}").unwrap().sequence), (1, 2));
+            store
+        })
+        .join()
+        .unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(content(folder.path(), 1).iter().filter(|&&byte| byte == b'\n').count(), 2);
+        // The attempt has left an empty file, which the next one takes.
+        store.rotate().unwrap();
+        store.append("{\"a\":3}").unwrap();
+        assert!(content(folder.path(), 2).starts_with(b"{\"sequence\":3,"));
     }
 
     #[test]

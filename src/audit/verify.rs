@@ -121,8 +121,10 @@ struct Walk {
     /// The first record and what it follows.
     first: Option<(Link, PathBuf)>,
     last: Option<Link>,
-    /// What the next line must follow; `None` after a line that is none.
+    /// What the next line must follow; `None` before the first record.
     expected: Option<Link>,
+    /// Lines since then that are no records.
+    unread: u64,
     /// The end of the former file that is no whole line, with where it is.
     torn: Option<(PathBuf, u64, u64, Hash)>,
     /// What the log says was removed.
@@ -139,6 +141,7 @@ impl Walk {
             first: None,
             last: None,
             expected: None,
+            unread: 0,
             torn: None,
             removed: Vec::new(),
         }
@@ -177,8 +180,7 @@ impl Walk {
             }
             if line.pop_if(|last| *last == b'\n').is_none() {
                 if line.len() as u64 == MAX_LINE_BYTES {
-                    self.find("MALFORMED", Some(path), Some(number), None, "the line is longer than any record".into());
-                    self.expected = None;
+                    self.malformed(path, number, "the line is longer than any record");
                     skip_line(&mut lines)?;
                     continue;
                 }
@@ -194,11 +196,7 @@ impl Walk {
     fn line(&mut self, path: &Path, number: u64, line: &[u8]) {
         let Some(claim) = chain::read(line) else {
             self.untold_torn();
-            let what = "the line is no record: its beginning or its end is not of the form".into();
-            self.find("MALFORMED", Some(path), Some(number), self.expected.map(|last| last.sequence + 1), what);
-            // Its number is taken as used: what follows is compared with the next.
-            self.expected = None;
-            return;
+            return self.malformed(path, number, "the line is no record: its beginning or its end is not of the form");
         };
         let Claim { sequence, previous, .. } = claim;
         self.report.records += 1;
@@ -206,19 +204,22 @@ impl Walk {
         if !claim.is_sound {
             self.find("ALTERED", here.0, here.1, here.2, "the line's text does not give its hash".into());
         }
+        let unread = std::mem::take(&mut self.unread);
         match self.expected {
-            Some(last) if sequence > last.sequence + 1 => {
-                let what = match (last.sequence + 1, sequence - 1) {
+            Some(last) if sequence.saturating_sub(last.sequence) > unread + 1 => {
+                let what = match (last.sequence + unread + 1, sequence - 1) {
                     (one, other) if one == other => format!("record {one} is missing before this line"),
                     (from, to) => format!("the records {from} to {to} are missing before this line"),
                 };
                 self.find("GAP", here.0, here.1, here.2, what);
             }
             Some(last) if sequence <= last.sequence => {
-                let what = format!("record {} was expected: the line is repeated or out of order", last.sequence + 1);
+                let next = last.sequence.saturating_add(1);
+                let what = format!("record {next} was expected: the line is repeated or out of order");
                 self.find("OUT_OF_ORDER", here.0, here.1, here.2, what);
             }
-            Some(last) if previous != last.hash => {
+            // What a line that is no record was, nobody knows.
+            Some(last) if sequence == last.sequence + 1 && previous != last.hash => {
                 let what = "the line does not follow the one before it: one of both was altered".into();
                 self.find("NOT_FOLLOWING", here.0, here.1, here.2, what);
             }
@@ -247,6 +248,13 @@ impl Walk {
         }
         self.untold_torn();
         self.hashes.push_back(link);
+    }
+
+    /// A line that is no record. It may have been one, and then the next line has the number after it, or have come in between.
+    fn malformed(&mut self, path: &Path, number: u64, what: &str) {
+        let sequence = self.expected.map(|last| last.sequence.saturating_add(self.unread + 1));
+        self.find("MALFORMED", Some(path), Some(number), sequence, what.into());
+        self.unread += 1;
     }
 
     /// A record of the log about itself.
@@ -458,6 +466,54 @@ fn without_colour(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It was: the line after one that is no record was compared with nothing.
+    #[test]
+    fn records_missing_after_a_line_that_is_none_are_told() {
+        let mut lines = Vec::new();
+        let mut last = Link::NONE;
+        for number in 1..=8 {
+            let (link, line) = chain::seal(last, &format!("{{\"number\":{number}}}"));
+            lines.push(line);
+            last = link;
+        }
+        let found = |lines: &[String]| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(store::file_name(1));
+            std::fs::write(&path, lines.concat()).unwrap();
+            let report = verify_files(&[path], &[]).unwrap();
+            report.findings.into_iter().map(|one| (one.code, one.sequence, one.what)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&lines), []);
+        let is_none = |sequence| {
+            (
+                "MALFORMED",
+                Some(sequence),
+                "the line is no record: its beginning or its end is not of the form".to_owned(),
+            )
+        };
+        let mut edited = lines.clone();
+        edited[2] = "{}\n".into();
+        assert_eq!(found(&edited), [is_none(3)]);
+        // Two of them, and what was there is not known.
+        edited[3] = "{}\n".into();
+        assert_eq!(found(&edited), [is_none(3), is_none(4)]);
+        edited.drain(4..6);
+        let gap = "the records 5 to 6 are missing before this line".to_owned();
+        assert_eq!(found(&edited), [is_none(3), is_none(4), ("GAP", Some(7), gap)]);
+        // One that came in between.
+        let mut edited = lines.clone();
+        edited.insert(2, "{}\n".into());
+        assert_eq!(found(&edited), [is_none(3)]);
+        // Followed by one from before.
+        edited[3] = lines[1].clone();
+        let found = found(&edited);
+        assert_eq!(
+            found.iter().map(|one| one.0).collect::<Vec<_>>(),
+            ["MALFORMED", "OUT_OF_ORDER", "GAP"],
+            "{found:?}"
+        );
+    }
 
     #[test]
     fn anchors_are_read_in_every_form_that_a_journal_prints() {

@@ -58,7 +58,7 @@ pub enum OpenError {
     Salt(#[from] SaltError),
     #[error("the audit log in {} cannot be written: {cause}; see audit.dir and audit.on_failure", dir.display())]
     Dir { dir: PathBuf, cause: io::Error },
-    #[error("the thread of the audit log cannot be started: {0}")]
+    #[error("the thread of the audit log, or its clock, cannot be started: {0}")]
     Thread(io::Error),
 }
 
@@ -104,6 +104,8 @@ pub struct AuditLog {
 #[derive(Default)]
 struct Shared {
     is_broken: AtomicBool,
+    /// The daemon ends, and the thread with it.
+    is_ending: AtomicBool,
     /// Since the log broke: requests without a record, and requests refused.
     lost: AtomicU64,
     refused: AtomicU64,
@@ -153,9 +155,11 @@ impl AuditLog {
             }
             writer.fails(&cause);
         }
+        // A runtime of its own for the clock alone: this thread may block.
+        let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(OpenError::Thread)?;
         let thread = std::thread::Builder::new()
             .name("audit".into())
-            .spawn(move || writer.run(messages))
+            .spawn(move || writer.run(messages, &clock))
             .map_err(OpenError::Thread)?;
         Ok(Some(Arc::new(Self {
             queue,
@@ -215,8 +219,10 @@ impl AuditLog {
     fn hand_in(self: &Arc<Self>, message: Message) -> Option<tokio::task::JoinHandle<()>> {
         let message = match self.queue.try_send(message) {
             Err(mpsc::error::TrySendError::Full(message)) => message,
-            // Closed: the daemon ends.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {
+            result => {
+                if result.is_err() {
+                    self.closed();
+                }
                 self.open.fetch_sub(1, Ordering::Relaxed);
                 return None;
             }
@@ -229,15 +235,31 @@ impl AuditLog {
         };
         let log = Arc::clone(self);
         Some(runtime.spawn(async move {
-            let _ = log.queue.send(message).await;
+            if log.queue.send(message).await.is_err() {
+                log.closed();
+            }
             log.open.fetch_sub(1, Ordering::Relaxed);
         }))
     }
 
-    /// Says in the log that the daemon runs with something else, at whose word; later records bear the new hash of the settings.
+    /// Nobody takes messages any more: the daemon ends, or the thread did, and then the log is broken for good.
+    fn closed(&self) {
+        if self.shared.is_ending.load(Ordering::Relaxed) {
+            return;
+        }
+        self.shared.count_missing(1, self.on_failure);
+        if !self.shared.is_broken.swap(true, Ordering::Relaxed) {
+            gauge!(names::AUDIT_BROKEN).set(1.0);
+            let policy = self.on_failure.as_str();
+            tracing::error!(target: "vouch::audit", policy, "the audit log cannot be written: its thread has ended");
+        }
+    }
+
+    /// Says in the log that the daemon runs with something else, at whose word; calls that begin later bear the new hash of the settings.
     pub async fn reloaded(&self, config_sha256: String, loaded: Loaded, asked_by: AskedBy) {
-        // It fails only when the daemon ends.
-        let _ = self.queue.send(Message::Reload(config_sha256, loaded, asked_by)).await;
+        if self.queue.send(Message::Reload(config_sha256, loaded, asked_by)).await.is_err() {
+            self.closed();
+        }
     }
 
     /// Writes what is waiting, says in the log that the daemon ends, and closes it. Requests that were cut off are waited for, for a moment.
@@ -246,6 +268,7 @@ impl AuditLog {
         while self.open.load(Ordering::Relaxed) > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
         }
+        self.shared.is_ending.store(true, Ordering::Relaxed);
         // A disk that hangs must not hold the daemon's end up for ever.
         let until = Instant::now() + LAST_WRITE;
         while Instant::now() < until
@@ -263,6 +286,16 @@ impl AuditLog {
                 tracing::error!("the audit log could not be closed: its disk does not answer");
             }
         }
+    }
+}
+
+impl Shared {
+    /// Counts requests that have no record.
+    fn count_missing(&self, requests: u64, on_failure: AuditFailure) {
+        match on_failure {
+            AuditFailure::Refuse => self.refused.fetch_add(requests, Ordering::Relaxed),
+            AuditFailure::Warn => self.lost.fetch_add(requests, Ordering::Relaxed),
+        };
     }
 }
 
@@ -291,18 +324,14 @@ struct Writer {
 type Waiting = (Box<Draft>, Option<oneshot::Sender<Result<(), NotWritten>>>);
 
 impl Writer {
-    fn run(mut self, mut messages: mpsc::Receiver<Message>) {
-        // A runtime of its own for the clock alone: this thread may block.
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
-            return tracing::error!("the audit log has no clock");
-        };
-        runtime.block_on(async {
+    fn run(mut self, mut messages: mpsc::Receiver<Message>, clock: &tokio::runtime::Runtime) {
+        clock.block_on(async {
             let mut second = tokio::time::interval(SYNC_EVERY.min(RETRY_EVERY));
             second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     message = messages.recv() => {
-                        let Some(first) = message else { return self.end() };
+                        let Some(first) = message else { return self.survive(0, Self::end) };
                         let mut together = Vec::new();
                         let (mut is_end, mut reload) = (false, None);
                         let mut next = Some(first);
@@ -319,23 +348,28 @@ impl Writer {
                         }
                         // Those of the batch hear that their answer was dropped, which is as good as not written.
                         let records = together.len() as u64;
-                        if catch_unwind(AssertUnwindSafe(|| self.write(together))).is_err() {
-                            self.panicked(records);
-                        }
+                        self.survive(records, |writer| writer.write(together));
                         if let Some((config_sha256, loaded, asked_by)) = reload {
                             Arc::make_mut(&mut self.common).config_sha256 = config_sha256;
                             self.loaded = loaded;
                             self.untold_reload = Some(asked_by);
-                            self.tell_reload();
+                            self.survive(0, Self::tell_reload);
                         }
                         if is_end {
-                            return self.end();
+                            return self.survive(0, Self::end);
                         }
                     }
-                    _ = second.tick() => self.tick(),
+                    _ = second.tick() => self.survive(0, Self::tick),
                 }
             }
         });
+    }
+
+    /// Does something with so many records in hand. A panic in it is a log that cannot be written, and not the end of the thread.
+    fn survive(&mut self, records: u64, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            self.panicked(records);
+        }
     }
 
     /// Opens the log and writes that the daemon has started.
@@ -396,10 +430,7 @@ impl Writer {
         for (answer, is_written) in written {
             let is_written = is_written && is_synced;
             if !is_written {
-                match self.on_failure {
-                    AuditFailure::Refuse => self.shared.refused.fetch_add(1, Ordering::Relaxed),
-                    AuditFailure::Warn => self.shared.lost.fetch_add(1, Ordering::Relaxed),
-                };
+                self.shared.count_missing(1, self.on_failure);
             }
             if let Some(answer) = answer {
                 // Nobody may be waiting any more.
@@ -413,10 +444,7 @@ impl Writer {
 
     /// After a panic nobody knows what the open file holds: it is closed, and opened and looked through as at a start.
     fn panicked(&mut self, records: u64) {
-        match self.on_failure {
-            AuditFailure::Refuse => self.shared.refused.fetch_add(records, Ordering::Relaxed),
-            AuditFailure::Warn => self.shared.lost.fetch_add(records, Ordering::Relaxed),
-        };
+        self.shared.count_missing(records, self.on_failure);
         self.store = None;
         self.fails(&io::Error::other("writing panicked; its place stands in the journal"));
     }
@@ -450,6 +478,7 @@ impl Writer {
     }
 
     fn tick(&mut self) {
+        crate::ops::faults::point("tick");
         if self.broken.is_some() {
             return self.mend();
         }
@@ -529,5 +558,54 @@ impl Writer {
                 Err(error) => self.fails(&error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::record::Actor;
+    use crate::config::Config;
+
+    fn log(dir: &std::path::Path, on_failure: AuditFailure) -> Arc<AuditLog> {
+        let config = AuditConfig { dir: Some(dir.to_owned()), on_failure, ..Config::default().audit };
+        AuditLog::start(&config, String::new(), Loaded::default()).unwrap().unwrap()
+    }
+
+    fn draft() -> Draft {
+        Draft::new("Verify", String::new(), Actor::default(), SystemTime::UNIX_EPOCH)
+    }
+
+    /// It was: taken for the daemon's end, and calls went on without records.
+    #[tokio::test]
+    async fn a_log_whose_thread_has_ended_is_broken() {
+        for (on_failure, answer, counts) in
+            [(AuditFailure::Refuse, Err(NotWritten), (0, 1)), (AuditFailure::Warn, Ok(()), (1, 0))]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let mut log = log(folder.path(), on_failure);
+            Arc::get_mut(&mut log).unwrap().queue = mpsc::channel(1).0;
+            log.begin();
+            assert_eq!(log.record(draft()).await, answer);
+            let Shared { is_broken, lost, refused, .. } = &*log.shared;
+            assert_eq!((lost.load(Ordering::Relaxed), refused.load(Ordering::Relaxed)), counts);
+            assert!(is_broken.load(Ordering::Relaxed));
+            assert_eq!(log.refuses(), on_failure == AuditFailure::Refuse);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_the_daemon_has_closed_is_not_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path(), AuditFailure::Refuse);
+        tokio::task::spawn_blocking({
+            let log = Arc::clone(&log);
+            move || log.stop()
+        })
+        .await
+        .unwrap();
+        log.begin();
+        log.record_without_waiting(draft());
+        assert!(!log.refuses());
     }
 }

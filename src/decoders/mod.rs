@@ -5,7 +5,8 @@
 //! (`sandbox`), have a limit of memory and of time, and are killed where a request ends. Whatever they answer is compared with what was asked for (`wire`). Command
 //! line tools that read their user's own files let them run in their own process ([`Decoders::in_process`]): the same functions, so the same pixels.
 //!
-//! What a taken-over decoder can still do: answer wrongly, for the file that took it over and for those that it is asked about later, and keep what it has seen until it ends.
+//! What a taken-over decoder can still do: answer wrongly, for the file that took it over and for those that it is asked about later, and keep what it has seen, until it is replaced
+//! ([`Wear`]).
 
 mod pool;
 pub mod process;
@@ -15,7 +16,7 @@ mod wire;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-pub use pool::{Pool, PoolSettings, StartError};
+pub use pool::{Held, Pool, PoolSettings, StartError, Wear};
 use wire::{Answer, MAX_SYMBOLS_BYTES, Question};
 
 use crate::config::Config;
@@ -78,6 +79,7 @@ impl Decoders {
             deadline: Duration::from_millis(wanted.deadline_ms),
             max_file_bytes: limits.max_image_bytes,
             max_pixels: limits.max_pixels,
+            wear: Wear::default(),
         })?;
         tracing::info!(
             processes = pool.processes(),
@@ -92,6 +94,14 @@ impl Decoders {
         match &self.0 {
             Where::Here => 0,
             Where::Isolated(pool) => pool.processes(),
+        }
+    }
+
+    /// What the processes hold now; nothing where the caller's own decodes.
+    pub fn held(&self) -> Held {
+        match &self.0 {
+            Where::Here => Held::default(),
+            Where::Isolated(pool) => pool.held(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! looks at its request every few milliseconds: when the
 //! caller has gone, or the time is over, the process is killed, which is the only way to stop a decoder. The next question that finds none starts another and pays for
 //! it, so that a flood of files that kill decoders costs their senders and does not become a flood of processes. No file is tried twice; only a process that has ended
-//! between two questions is replaced without a word.
+//! between two questions is replaced without a word. One that has answered for long is ended and replaced beside the work ([`Wear`]), since it may have been taken over.
 //!
 //! Processes are started by one thread that lives as long as the pool, because the kernel ends them with the *thread* that started them (`PR_SET_PDEATHSIG`).
 
@@ -15,11 +15,12 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::ptr::NonNull;
 use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,7 +41,7 @@ use super::process::ARGUMENT;
 use super::wire::{Answer, Hello, Layout, MAX_MESSAGE_BYTES, Question, Refusal, Setup};
 use crate::error::{Error, Unavailable};
 use crate::imaging::decode::DecodeOptions;
-use crate::ops::metrics as names;
+use crate::ops::{faults, metrics as names, process};
 
 /// How often a waiting thread looks at its request. Shorter, callers that left cost less; each look costs some microseconds.
 const LOOK: Duration = Duration::from_millis(10);
@@ -67,6 +70,30 @@ pub struct PoolSettings {
     pub max_file_bytes: usize,
     /// Largest picture, width × height, that a question can be about or its answer can hold.
     pub max_pixels: u64,
+    pub wear: Wear,
+}
+
+/// After what a process is ended and another takes its place, so that one that was taken over does not see everybody's files for ever.
+#[derive(Debug, Clone, Copy)]
+pub struct Wear {
+    /// Questions that it has answered.
+    pub questions: u32,
+    /// Processor time of all its threads. Looked at after each answer.
+    pub processor: Duration,
+}
+
+impl Default for Wear {
+    /// A new process takes some 15 ms, which adds 0.03 ms to a question here: 2 % of the smallest frame, and beside the work. The time is that of 120 ms for each question.
+    fn default() -> Self {
+        Self { questions: 500, processor: Duration::from_secs(60) }
+    }
+}
+
+impl Wear {
+    /// Processor time that no good process reaches, in whole seconds: what it may have before a question, and two threads, of which a HEIC picture has the second, until the deadline.
+    fn most_processor_seconds(&self, deadline: Duration) -> u64 {
+        (self.processor + 2 * deadline).as_secs() + 2
+    }
 }
 
 /// Why there are no decoder processes.
@@ -92,6 +119,7 @@ impl From<Errno> for StartError {
 pub struct Pool {
     processes: usize,
     deadline: Duration,
+    wear: Wear,
     layout: Layout,
     shared: Arc<Shared>,
     starter: Starter,
@@ -103,6 +131,16 @@ struct Shared {
     state: Mutex<State>,
     /// A process has come back, or may be started, or somebody waits no longer.
     freed: Condvar,
+    /// What the kernel tells of the memory of each process, as long as there is the process.
+    memory: Mutex<Vec<Weak<File>>>,
+}
+
+/// What decoder processes hold, all together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    pub processes: usize,
+    /// Resident memory. What processes share, such as the program, counts in each.
+    pub resident_bytes: u64,
 }
 
 #[derive(Default)]
@@ -151,18 +189,41 @@ impl Shared {
     }
 
     /// Empties the memory files of processes that have been at rest for long. Each is out of the others' reach meanwhile.
-    fn clear_idle(&self) {
+    fn clear_idle(self: &Arc<Self>) {
         loop {
             let mut state = self.state();
             let rests = |idle: &Idle| !idle.is_clear && idle.since.elapsed() >= IDLE;
             let Some(at) = state.idle.iter().position(rests) else { return };
             let mut idle = state.idle.remove(at);
             drop(state);
+            let place = Place { shared: Arc::clone(self), is_filled: false };
             idle.process.memory.clear();
             idle.is_clear = true;
-            self.state().idle.insert(0, idle);
-            self.freed.notify_all();
+            place.fill(idle);
         }
+    }
+}
+
+/// The place of a process that is out of the others' reach. If it is not filled, for whichever reason, the next question that needs one starts a process there.
+struct Place {
+    shared: Arc<Shared>,
+    is_filled: bool,
+}
+
+impl Place {
+    /// Puts a process there, to be lent after those whose memory is warm.
+    fn fill(mut self, idle: Idle) {
+        self.shared.state().idle.insert(0, idle);
+        self.is_filled = true;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.is_filled {
+            self.shared.state().missing += 1;
+        }
+        self.shared.freed.notify_all();
     }
 }
 
@@ -186,16 +247,30 @@ impl Pool {
     /// # Errors
     /// If one cannot be started, or this host does not let it confine itself.
     pub fn start(settings: PoolSettings) -> Result<Self, StartError> {
-        let PoolSettings { program, processes, memory_bytes, deadline, max_file_bytes, max_pixels } = settings;
+        let PoolSettings { program, processes, memory_bytes, deadline, max_file_bytes, max_pixels, wear } = settings;
         let layout = Layout::new(max_file_bytes, max_pixels, DecodeOptions::default().max_side_px);
         let shared = Arc::<Shared>::default();
-        let starter = Starter::new(program, Setup { layout, memory_bytes }, Arc::clone(&shared))?;
+        let setup = Setup { layout, memory_bytes, processor_seconds: wear.most_processor_seconds(deadline) };
+        let starter = Starter::new(program, setup, Arc::clone(&shared))?;
         let processes = processes.max(1);
         for _ in 0..processes {
             let process = starter.start(|| Ok(()))?;
             shared.state().idle.push(Idle::new(process));
         }
-        Ok(Self { processes, deadline, layout, shared, starter })
+        Ok(Self { processes, deadline, wear, layout, shared, starter })
+    }
+
+    /// How many processes there are now, and what they hold.
+    pub fn held(&self) -> Held {
+        let mut held = Held::default();
+        let memory = self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        for statm in memory.iter().filter_map(Weak::upgrade) {
+            // One that has ended, and was not missed yet, holds nothing.
+            let resident_bytes = process::resident_bytes_in(&statm).unwrap_or(0);
+            held.processes += usize::from(resident_bytes > 0);
+            held.resident_bytes += resident_bytes;
+        }
+        held
     }
 
     /// How many processes there shall be.
@@ -226,7 +301,11 @@ impl Pool {
                 let output = Output { memory: &lent.process().memory, begin: input_bytes, most: output_bytes };
                 match take(answer, &output) {
                     Some(taken) => {
-                        lent.give_back();
+                        if lent.process().is_worn(&self.wear) {
+                            lent.give_back_worn(&self.starter);
+                        } else {
+                            lent.give_back();
+                        }
                         return Ok(taken);
                     }
                     None => Fault::Broken,
@@ -332,14 +411,14 @@ impl Drop for InLine<'_> {
 
 /// A process in use, or the place of one. If it is not given back, in whichever way its use ends, the process is killed and its place becomes free.
 struct Lent<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     process: Option<DecoderProcess>,
     /// Of the request.
     order: u64,
 }
 
 impl<'a> Lent<'a> {
-    fn new(shared: &'a Shared, state: &mut State, process: Option<DecoderProcess>, order: u64) -> Self {
+    fn new(shared: &'a Arc<Shared>, state: &mut State, process: Option<DecoderProcess>, order: u64) -> Self {
         *state.used.entry(order).or_default() += 1;
         Self { shared, process, order }
     }
@@ -370,19 +449,32 @@ impl<'a> Lent<'a> {
         std::mem::forget(self);
     }
 
+    /// Has the process ended and replaced, without waiting for either.
+    fn give_back_worn(mut self, starter: &Starter) {
+        if let Some(process) = self.process.take() {
+            self.leave_use(&mut self.shared.state());
+            starter.replace(process, Place { shared: Arc::clone(self.shared), is_filled: false });
+        }
+        std::mem::forget(self);
+    }
+
     /// Kills the process and tells how it had ended before, or now.
     fn end(mut self) -> Option<ExitStatus> {
         self.process.take().and_then(DecoderProcess::end)
     }
 
-    fn leave(&self, process: Option<Idle>) {
-        let mut state = self.shared.state();
+    fn leave_use(&self, state: &mut State) {
         if let Some(used) = state.used.get_mut(&self.order) {
             *used -= 1;
             if *used == 0 {
                 state.used.remove(&self.order);
             }
         }
+    }
+
+    fn leave(&self, process: Option<Idle>) {
+        let mut state = self.shared.state();
+        self.leave_use(&mut state);
         match process {
             Some(process) => state.idle.push(process),
             None => state.missing += 1,
@@ -420,10 +512,16 @@ struct DecoderProcess {
     child: Child,
     socket: OwnedFd,
     memory: MemoryFile,
+    /// Its processor time, as the kernel counts it.
+    clock: Option<ClockId>,
+    /// Questions that it has answered.
+    answered: u32,
+    /// Its `/proc/PID/statm`, for [`Shared::memory`].
+    _statm: Option<Arc<File>>,
 }
 
 impl DecoderProcess {
-    fn start(program: &Path, setup: &Setup) -> Result<Self, StartError> {
+    fn start(program: &Path, setup: &Setup, shared: &Shared) -> Result<Self, StartError> {
         let (socket, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let memory = MemoryFile::new(setup.layout.bytes())?;
         let child = Command::new(program)
@@ -436,7 +534,14 @@ impl DecoderProcess {
             // What decoders print may quote the picture.
             .stderr(Stdio::null())
             .spawn()?;
-        let process = Self { child, socket, memory };
+        let clock = clock_getcpuclockid(Pid::from_raw(child.id().cast_signed())).ok();
+        // As long as it waits for its first message: under `ProtectProc=invisible` it cannot be seen once it is not dumpable.
+        let statm = File::open(format!("/proc/{}/statm", child.id())).ok().map(Arc::new);
+        let mut of_all = shared.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        of_all.retain(|statm| statm.strong_count() > 0);
+        of_all.extend(statm.as_ref().map(Arc::downgrade));
+        drop(of_all);
+        let process = Self { child, socket, memory, clock, answered: 0, _statm: statm };
         process.send(setup).map_err(|_| StartError::Silent)?;
         let started = Instant::now();
         let patience = || if started.elapsed() < START_PATIENCE { Ok(()) } else { Err(Fault::Slow) };
@@ -460,7 +565,15 @@ impl DecoderProcess {
         // Fails only without memory for it: the host's trouble, and the question cannot be answered.
         self.memory.file.write_all_at(input, 0).map_err(|_| Fault::Host)?;
         self.send(question)?;
-        self.receive(|| look(started))
+        let answer = self.receive(|| look(started))?;
+        self.answered += 1;
+        Ok(answer)
+    }
+
+    fn is_worn(&self, wear: &Wear) -> bool {
+        // Where the kernel does not tell it, the number of questions decides.
+        let processor = self.clock.and_then(|clock| clock.now().ok()).map_or(Duration::ZERO, Duration::from);
+        self.answered >= wear.questions || processor >= wear.processor
     }
 
     fn send(&self, message: &impl Serialize) -> Result<(), Fault> {
@@ -564,34 +677,70 @@ impl Drop for MemoryFile {
 
 // -------------------------------------------------------------------------------------------------------- the starter
 
-/// The thread that starts processes, and empties the memory files of those at rest.
+/// The thread that starts and replaces processes, and empties the memory files of those at rest.
 struct Starter(Mutex<mpsc::Sender<Wanted>>);
 
 /// Where a new process shall go.
-type Wanted = mpsc::SyncSender<Result<DecoderProcess, StartError>>;
+enum Wanted {
+    To(mpsc::SyncSender<Result<DecoderProcess, StartError>>),
+    /// Into the place of that one.
+    Instead(DecoderProcess, Place),
+}
 
 impl Starter {
     fn new(program: PathBuf, setup: Setup, shared: Arc<Shared>) -> Result<Self, StartError> {
         let (sender, wanted) = mpsc::channel::<Wanted>();
         thread::Builder::new().name("decoder-start".into()).spawn(move || {
             loop {
-                match wanted.recv_timeout(IDLE) {
-                    // Whoever asked may have left; the process is then dropped, and killed.
-                    Ok(to) => drop(to.send(DecoderProcess::start(&program, &setup))),
-                    Err(mpsc::RecvTimeoutError::Timeout) => shared.clear_idle(),
+                let wanted = match wanted.recv_timeout(IDLE) {
+                    Ok(wanted) => Some(wanted),
+                    Err(mpsc::RecvTimeoutError::Timeout) => None,
                     // The pool has gone.
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                };
+                let turn = || {
+                    faults::point("starter");
+                    match wanted {
+                        // Whoever asked may have left; the process is then dropped, and killed.
+                        Some(Wanted::To(to)) => drop(to.send(DecoderProcess::start(&program, &setup, &shared))),
+                        Some(Wanted::Instead(worn, place)) => {
+                            // First, so that there are never more processes than there may be.
+                            drop(worn);
+                            match DecoderProcess::start(&program, &setup, &shared) {
+                                Ok(process) => place.fill(Idle::new(process)),
+                                // The next question that needs it tries again, and tells its caller.
+                                Err(error) => tracing::warn!(
+                                    reason = error.to_string(),
+                                    "a decoder process that was ended after its time cannot be replaced"
+                                ),
+                            }
+                        }
+                        None => shared.clear_idle(),
+                    }
+                };
+                // All processes would end with this thread. Whoever asked hears that there is none.
+                if catch_unwind(AssertUnwindSafe(turn)).is_err() {
+                    tracing::error!("starting a decoder process panicked; its place stands in the journal");
                 }
             }
         })?;
         Ok(Self(Mutex::new(sender)))
     }
 
+    fn want(&self, wanted: Wanted) -> Result<(), mpsc::SendError<Wanted>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).send(wanted)
+    }
+
+    /// Ends a process and starts another in its place, without waiting for it.
+    fn replace(&self, worn: DecoderProcess, place: Place) {
+        // If there is nobody to do it, both are dropped: the process is killed, and its place is free.
+        drop(self.want(Wanted::Instead(worn, place)));
+    }
+
     /// Waits for a new process while `look` has nothing against it.
     fn start(&self, look: impl Fn() -> Result<(), Error>) -> Result<DecoderProcess, StartError> {
         let (sender, started) = mpsc::sync_channel(1);
-        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        thread.send(sender).map_err(|_| StartError::Silent)?;
+        self.want(Wanted::To(sender)).map_err(|_| StartError::Silent)?;
         loop {
             match started.recv_timeout(LOOK) {
                 Ok(result) => return result,

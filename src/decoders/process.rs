@@ -65,6 +65,9 @@ fn start() -> Option<Memory> {
 fn prepare(setup: &Setup) -> Result<Memory, Refusal> {
     let failed = |step: Step| move |errno: Errno| Refusal { step, errno: errno as i32 };
     tie_to_daemon().map_err(failed(Step::Tie))?;
+    // The first that the kernel ends for want of memory: one file is refused then, where the daemon's end would be every caller's. While the process is still dumpable, since afterwards
+    // the file belongs to root. Where it cannot be written, the kernel chooses by size alone.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     // As in the daemon: no other process of the same user may look into this one.
     prctl::set_dumpable(false).map_err(failed(Step::Limits))?;
     // A name is a comfort.
@@ -73,7 +76,7 @@ fn prepare(setup: &Setup) -> Result<Memory, Refusal> {
     sandbox::widen_stack()?;
     let memory = Memory::map(setup.layout).map_err(failed(Step::Memory))?;
     let has_heic = warm_up();
-    sandbox::confine(setup.memory_bytes, has_heic)?;
+    sandbox::confine(setup.memory_bytes, setup.processor_seconds, has_heic)?;
     Ok(memory)
 }
 

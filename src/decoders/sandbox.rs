@@ -206,7 +206,7 @@ pub fn widen_stack() -> Result<(), Refusal> {
 ///
 /// # Errors
 /// What the host does not allow.
-pub fn confine(memory_bytes: u64, threads: bool) -> Result<(), Refusal> {
+pub fn confine(memory_bytes: u64, processor_seconds: u64, threads: bool) -> Result<(), Refusal> {
     let failed = |step: Step| move |errno: Errno| Refusal { step, errno: errno as i32 };
     let filter = |FilterError(errno)| Refusal { step: Step::Filter, errno };
     let filters = Filters::new(threads).map_err(filter)?;
@@ -218,6 +218,8 @@ pub fn confine(memory_bytes: u64, threads: bool) -> Result<(), Refusal> {
         (Resource::RLIMIT_NOFILE, DESCRIPTORS),
         // Everything that is mapped counts, so that no kind of memory is without a limit.
         (Resource::RLIMIT_AS, mapped.saturating_add(memory_bytes)),
+        // While it is asked the daemon looks at the time; this ends one that works on unasked.
+        (Resource::RLIMIT_CPU, processor_seconds),
     ] {
         setrlimit(resource, most, most).map_err(failed(Step::Limits))?;
     }

@@ -52,6 +52,8 @@ pub struct Setup {
     pub layout: Layout,
     /// Memory that it may take beyond what it has when it is ready.
     pub memory_bytes: u64,
+    /// Processor time after which the kernel kills it.
+    pub processor_seconds: u64,
 }
 
 /// The answer to it: ready, or why not.

@@ -1,6 +1,6 @@
 //! Places in the code where a test can make the daemon fail: nothing unless it was built with the feature `faults`, which no release has.
 //!
-//! Called by api, pipeline, inference and audit at the few places that [`POINTS`] lists. A test of the real binary names a folder in `TEST_FAULTS_DIR` and lays a file there
+//! Called by api, pipeline, inference, decoders and audit at the few places that [`POINTS`] lists. A test of the real binary names a folder in `TEST_FAULTS_DIR` and lays a file there
 //! that bears the name of a point: whoever comes by next takes the file away and panics, so that one file is one fault, at a moment of the test's choosing. Left out: delays and
 //! errors, which the tests make from outside.
 
@@ -16,8 +16,11 @@ compile_error!("the feature `faults` is for tests: a build without debug asserti
 /// - `worker`: a model's worker, between taking a batch and running it.
 /// - `events`: what tells the events of a verification to its caller.
 /// - `audit`: the thread that writes the audit log, before a batch of records.
+/// - `tick`: the same thread, each second.
+/// - `starter`: the thread that starts decoder processes, whenever it does something.
 /// - `reload`: a reload that has read everything and is about to put it in place.
-pub const POINTS: [&str; 8] = ["check", "decode", "door", "queue", "worker", "events", "audit", "reload"];
+pub const POINTS: [&str; 10] =
+    ["check", "decode", "door", "queue", "worker", "events", "audit", "tick", "starter", "reload"];
 
 /// Panics if a test wants it so.
 #[cfg(feature = "faults")]

@@ -21,6 +21,8 @@ pub const MODEL_WAIT_SECONDS: &str = "vouch_model_wait_seconds";
 pub const MODEL_BATCH_ITEMS: &str = "vouch_model_batch_items";
 pub const MODEL_RUN_FAILURES: &str = "vouch_model_run_failures_total";
 pub const DECODER_FAILURES: &str = "vouch_decoder_failures_total";
+pub const DECODER_PROCESSES: &str = "vouch_decoder_processes";
+pub const DECODER_RESIDENT_BYTES: &str = "vouch_decoder_resident_bytes";
 pub const AUDIT_BROKEN: &str = "vouch_audit_broken";
 pub const RELOADS: &str = "vouch_reloads_total";
 pub const TRACE_SPANS: &str = "vouch_trace_spans_total";
@@ -133,6 +135,8 @@ fn describe() {
     describe_histogram!(MODEL_BATCH_ITEMS, "Inputs in a run.");
     describe_counter!(MODEL_RUN_FAILURES, "Runs that failed.");
     describe_counter!(DECODER_FAILURES, "Decoder processes that ended at a file, by reason.");
+    describe_gauge!(DECODER_PROCESSES, "Decoder processes that there are.");
+    describe_gauge!(DECODER_RESIDENT_BYTES, Unit::Bytes, "Resident memory of all decoder processes together.");
     describe_counter!(RELOADS, "Reloads, by result: done or refused.");
     describe_counter!(TRACE_SPANS, "Spans of traces, by result: sent, failed or dropped.");
     describe_gauge!(AUDIT_BROKEN, "1 while the audit log cannot be written; absent without an audit log.");

@@ -5,7 +5,9 @@
 //! Sources: Linux `Documentation/admin-guide/cgroup-v2.rst` (cpu.max), `cgroup-v1/` and `scheduler/sched-bwc.rst`
 //! (cpu.cfs_quota_us), `proc(5)`, `prctl(2)`. Left out: cpu shares and weights, which divide a busy machine and limit nothing.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,7 +75,15 @@ fn quota_v1(group: &Path) -> Option<f64> {
 /// # Errors
 /// If `/proc` is not there or not as `proc(5)` says.
 pub fn resident_bytes() -> io::Result<u64> {
-    own_bytes(1)
+    resident_bytes_in(&File::open("/proc/self/statm")?)
+}
+
+/// Resident memory of the process whose `/proc/PID/statm` is open, in bytes; 0 once it has ended.
+///
+/// # Errors
+/// If the file is not as `proc(5)` says.
+pub fn resident_bytes_in(statm: &File) -> io::Result<u64> {
+    bytes_in(statm, 1)
 }
 
 /// Address space of this process: all that counts for `RLIMIT_AS`.
@@ -81,17 +91,20 @@ pub fn resident_bytes() -> io::Result<u64> {
 /// # Errors
 /// If `/proc` is not there or not as `proc(5)` says.
 pub fn mapped_bytes() -> io::Result<u64> {
-    own_bytes(0)
+    bytes_in(&File::open("/proc/self/statm")?, 0)
 }
 
 /// A field of `statm`: size resident shared text lib data dt, in pages.
-fn own_bytes(field: usize) -> io::Result<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm")?;
+fn bytes_in(statm: &File, field: usize) -> io::Result<u64> {
+    // Seven numbers of twenty digits at most.
+    let mut text = [0; 256];
+    let length = statm.read_at(&mut text, 0)?;
+    let statm = String::from_utf8_lossy(&text[..length]);
     let pages: Option<u64> = statm.split_whitespace().nth(field).and_then(|field| field.parse().ok());
     let page_bytes = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|bytes| u64::try_from(bytes).ok());
     match (pages, page_bytes) {
         (Some(pages), Some(page_bytes)) => Ok(pages * page_bytes),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "/proc/self/statm is not as expected")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/statm is not as expected")),
     }
 }
 

@@ -19,6 +19,22 @@ pub fn decoders_of(parent: u32) -> Vec<u32> {
     found
 }
 
+pub fn is_alive(pid: u32) -> bool {
+    // What nobody has waited for yet is a zombie, and dead.
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| !field(&status, "State").starts_with('Z'))
+}
+
+/// Resident memory of all that decode for this one, in bytes.
+pub fn resident_of_decoders(parent: u32) -> u64 {
+    decoders_of(parent).into_iter().filter_map(resident_of).sum()
+}
+
+/// Resident memory in bytes; `None` if the process has ended.
+pub fn resident_of(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    field(&status, "VmRSS").trim_end_matches(" kB").parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
+}
+
 /// The value of a line of `/proc/PID/status`; empty if there is none.
 pub fn field<'a>(status: &'a str, name: &str) -> &'a str {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map_or("", str::trim)

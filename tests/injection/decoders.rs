@@ -12,7 +12,7 @@ use vouch::api::proto::DetectFacesRequest;
 
 use super::Row;
 use super::stand::{Stand, in_time};
-use crate::common::decoders::{decoders_of, deep_png};
+use crate::common::decoders::{decoders_of, deep_png, is_alive};
 
 /// What a file may take on [`Setting::Decoders`](super::stand::Setting::Decoders): enough for the pictures of a verification in an unoptimised daemon.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -75,6 +75,10 @@ pub fn killed_at_rest(stand: &mut Stand, row: &mut Row) {
     let at_rest = decoders_of(stand.child.id());
     row.expect(!at_rest.is_empty(), || "there is no decoder process".into());
     signal_all(stand, Signal::SIGKILL);
+    let until = Instant::now() + DEADLINE;
+    while at_rest.iter().any(|decoder| is_alive(*decoder)) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let request = detect(stand, stand.pictures.selfie.clone());
     expect_end(stand, row, request, Ok(()));
 }

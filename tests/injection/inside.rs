@@ -9,7 +9,8 @@ use tonic::Code;
 use vouch::ops::faults::POINTS;
 
 use super::stand::{DEADLINE, HANGS, Setting, Stand, end_of, verify};
-use super::{Fault, Inject, Row, models};
+use super::{Fault, Inject, Row, decoders, models};
+use crate::common::decoders::decoders_of;
 
 pub fn all() -> Vec<Fault> {
     let fault = |name, inject| Fault { name, on: Setting::Plain, inject };
@@ -21,6 +22,8 @@ pub fn all() -> Vec<Fault> {
         fault("panic of a model's worker beside its run", |stand, row| in_one_request(stand, row, "worker")),
         fault("panic of what tells events", |stand, row| in_one_request(stand, row, "events")),
         fault("panic of the audit log's thread", in_the_audit_log),
+        fault("panic of the audit log's thread at rest", in_the_audit_log_at_rest),
+        fault("panic of the thread that starts decoders", in_the_starter),
         fault("panic in a reload", in_a_reload),
     ]
 }
@@ -94,6 +97,35 @@ fn in_the_audit_log(stand: &mut Stand, row: &mut Row) {
     row.expect(!errors.is_empty() && errors.iter().all(|end| end == "UNAVAILABLE (AUDIT_UNAVAILABLE)"), || {
         format!("the ends of four: {errors:?}")
     });
+    expect_open_again(stand, row);
+}
+
+/// It was: the thread ended, calls went on without records, and nobody was told.
+fn in_the_audit_log_at_rest(stand: &mut Stand, row: &mut Row) {
+    expect_fired_at_rest(stand, row, "tick");
+    expect_open_again(stand, row);
+}
+
+/// It was: the kernel ended all decoder processes with their thread, and none could be started.
+fn in_the_starter(stand: &mut Stand, row: &mut Row) {
+    let before = decoders_of(stand.child.id());
+    expect_fired_at_rest(stand, row, "starter");
+    std::thread::sleep(Duration::from_millis(100));
+    let now = decoders_of(stand.child.id());
+    row.expect(now == before && !now.is_empty(), || format!("{} decoders before, {} after", before.len(), now.len()));
+    decoders::killed_at_rest(stand, row);
+}
+
+fn expect_fired_at_rest(stand: &Stand, row: &mut Row, point: &str) {
+    arm(stand, point);
+    let until = Instant::now() + Duration::from_secs(10);
+    while !has_fired(stand, point) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    row.expect(has_fired(stand, point), || format!("nobody came by {point}"));
+}
+
+fn expect_open_again(stand: &Stand, row: &mut Row) {
     let until = Instant::now() + Duration::from_secs(10);
     let (client, pictures) = (stand.client(), stand.pictures.clone());
     while let Err((status, _)) = stand.runtime.block_on(verify(&mut client.clone(), pictures.verification())) {

@@ -21,6 +21,7 @@ use vouch::api::proto::verify_event::Event;
 use vouch::api::proto::{CheckResult, GetStatusRequest, MatchFacesRequest, Media, MediaKind, VerifyRequest};
 
 use super::{Row, callers, decoders, host, models};
+use crate::common::decoders::resident_of_decoders;
 use crate::common::{self, Client, photo, root, vouchd};
 
 /// Longer than anything here takes on a busy machine with an unoptimised daemon.
@@ -60,6 +61,8 @@ pub struct State {
     pub pool_threads: usize,
     pub descriptors: usize,
     pub resident_mb: u64,
+    /// Of the processes that decode, all together.
+    pub decoders_mb: u64,
     pub running: u32,
     pub waiting: u32,
     pub queued: u32,
@@ -378,6 +381,7 @@ impl Stand {
             pool_threads,
             descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
             resident_mb: status.resident_bytes >> 20,
+            decoders_mb: resident_of_decoders(self.child.id()) >> 20,
             running: status.running,
             waiting: status.waiting,
             queued: status.models.iter().map(|model| model.queued).sum(),
@@ -401,6 +405,7 @@ impl Stand {
             compare("threads of the runtime", before.pool_threads as u64, now.pool_threads as u64, 16);
             compare("descriptors", before.descriptors as u64, now.descriptors as u64, 0);
             compare("resident MB", before.resident_mb, now.resident_mb, RESIDENT_TOLERANCE_MB);
+            compare("resident MB of decoders", before.decoders_mb, now.decoders_mb, RESIDENT_TOLERANCE_MB);
             compare("running", 0, now.running.into(), 0);
             compare("waiting", 0, now.waiting.into(), 0);
             compare("queued for models", 0, now.queued.into(), 0);
