@@ -14,6 +14,7 @@ use bytes::Bytes;
 use common::{Daemon, connect_as, photo, root, verification, vouchd};
 use tonic::Code;
 use vouch::api::proto::{DetectFacesRequest, VerifyRequest};
+use vouch::ops::metrics::{CALLER_PAUSE_SECONDS, CALLER_REFUSED, DECODER_FAILURES, ERRORS};
 
 fn start(socket: &Path) -> Daemon {
     Daemon::start_with(&[("VOUCH_METRICS__SOCKET", socket.to_str().unwrap())])
@@ -160,6 +161,9 @@ fn dashboard_alerts_and_docs_name_what_is_counted_and_the_docs_name_all() {
     for file in ["systemd/monitoring/vouch-dashboard.json", "systemd/monitoring/vouch-alerts.yml"] {
         let named = names(&read(file));
         assert!(named.len() >= 8 && named.is_subset(&counted), "{file}: {named:?}");
+        // What an attack shows in.
+        let attack = [DECODER_FAILURES, CALLER_REFUSED, CALLER_PAUSE_SECONDS, ERRORS].map(String::from);
+        assert!(named.is_superset(&BTreeSet::from(attack)), "{file}: {named:?}");
     }
     assert_eq!(names(&read("docs/metrics.md")), counted);
     serde_json::from_str::<serde_json::Value>(&read("systemd/monitoring/vouch-dashboard.json")).unwrap();
