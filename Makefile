@@ -83,7 +83,7 @@ try-deb: deb pack sample-photos ## Try the package in a small Debian of its own:
 	@examples/install-missing.sh debootstrap lintian systemd-nspawn
 	packaging/try.sh
 
-sbom: sbom-tools ## List crates and models in target/package/sbom.cdx.json (CycloneDX)
+sbom: sbom-tools ## List crates, the C and C++ in them, and models in target/package/sbom.cdx.json (CycloneDX)
 	@mkdir -p target/package
 	packaging/sbom.sh target/package/sbom.cdx.json
 

@@ -32,6 +32,7 @@ BROUGHT = {
     "hayro-cmap": [("assets", "BSD-3-Clause", None)],
     "hayro-font": [("assets", "BSD-3-Clause", None)],
     "hayro-jpeg2000": [("assets", "CC0-1.0", None)],
+    "regex-syntax": [("src/unicode_tables", "Unicode-DFS-2016", None)],
     "tracing-core": [("src/spin", "MIT", None)],
 }
 

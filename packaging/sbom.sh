@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the bill of materials of crates and models, CycloneDX JSON. Needs cargo-cyclonedx.
+# Writes the bill of materials of crates, libraries that they bring along, and models, CycloneDX JSON. Needs cargo-cyclonedx.
 # usage: sbom.sh OUT.json
 set -euo pipefail
 to=$(realpath "$1")

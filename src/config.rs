@@ -173,17 +173,27 @@ pub struct LiveConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MetricsConfig {
-    /// A Unix socket of their own, with the mode and group of `socket`. Default: none.
+    /// A Unix socket of their own. Default: none.
     pub socket: Option<PathBuf>,
+    /// Permissions of that socket file. Default: `"0600"`, so that callers do not learn what others ask for, or `"0660"` with a `group`.
+    pub mode: Option<String>,
+    /// Group of that socket file, by name. Default: as that of `socket.group`.
+    pub group: Option<String>,
     /// An address and port of the loopback interface, such as `"127.0.0.1:9477"`, which every user of the host can read. Default: none.
     pub listen: Option<SocketAddr>,
 }
 
 impl MetricsConfig {
-    /// The socket of `main`, at the place of the metrics and for whoever can open it.
-    pub fn socket_like(&self, main: &SocketConfig) -> Option<SocketConfig> {
-        let path = self.socket.clone()?;
-        Some(SocketConfig { path, allowed_users: Vec::new(), allowed_groups: Vec::new(), ..main.clone() })
+    /// Their socket, for whoever can open it.
+    pub fn own_socket(&self) -> Option<SocketConfig> {
+        let mode = if self.group.is_some() { "0660" } else { "0600" };
+        Some(SocketConfig {
+            path: self.socket.clone()?,
+            mode: self.mode.clone().unwrap_or_else(|| mode.into()),
+            group: self.group.clone(),
+            allowed_users: Vec::new(),
+            allowed_groups: Vec::new(),
+        })
     }
 }
 
@@ -387,8 +397,12 @@ fn flatten(prefix: &str, table: &toml::Table, values: &mut BTreeMap<String, toml
 impl SocketConfig {
     /// The permission bits of `mode`, or `None` if it is not an octal number up to 0777.
     pub fn mode_bits(&self) -> Option<u32> {
-        u32::from_str_radix(&self.mode, 8).ok().filter(|bits| *bits <= 0o777)
+        mode_bits(&self.mode)
     }
+}
+
+fn mode_bits(mode: &str) -> Option<u32> {
+    u32::from_str_radix(mode, 8).ok().filter(|bits| *bits <= 0o777)
 }
 
 /// What the command line of `vouchd` says; each value present is stronger than all other layers.
@@ -590,8 +604,10 @@ fn validate(config: &Config) -> Vec<Problem> {
     if !(0.0..=1.0).contains(&traces.sample_ratio) {
         problem("traces.sample_ratio", traces.sample_ratio.to_string(), "in 0..=1");
     }
-    if socket.mode_bits().is_none() {
-        problem("socket.mode", format!("{:?}", socket.mode), "an octal number in a string, \"0000\" to \"0777\"");
+    for (key, mode) in [("socket.mode", Some(&socket.mode)), ("metrics.mode", metrics.mode.as_ref())] {
+        if let Some(mode) = mode.filter(|mode| mode_bits(mode).is_none()) {
+            problem(key, format!("{mode:?}"), "an octal number in a string, \"0000\" to \"0777\"");
+        }
     }
     if inference.gpu_precision == Precision::Half && inference.gpu_provider != GpuProvider::Tensorrt {
         problem("inference.gpu_precision", "\"half\"".into(), "full, unless inference.gpu_provider is tensorrt");

@@ -5,6 +5,7 @@ mod common;
 #[path = "common/drawn.rs"]
 mod drawn;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use bytes::Bytes;
-use common::{Client, photo, png, vouchd};
+use common::{Client, pdf, photo, png, vouchd};
 use drawn::drawn;
 use hyper_util::rt::TokioIo;
 use nix::libc;
@@ -28,11 +29,12 @@ use tonic_types::StatusExt;
 use vouch::api::proto::verify_live_request::Message;
 use vouch::api::proto::{
     CheckPassiveLivenessRequest, CheckRequest, DetectFacesRequest, DetectFacesResponse, EstimateAgeRequest,
-    GetStatusRequest, LivePolicy, MatchFacesRequest, Media, MediaKind, ReadDocumentRequest, ScanMrzRequest,
+    GetStatusRequest, LiveFrame, LivePolicy, MatchFacesRequest, Media, MediaKind, ReadDocumentRequest, ScanMrzRequest,
     VerifyEvent, VerifyLiveRequest, VerifyRequest, verify_event,
 };
 use vouch::audit::salt::Salt;
 use vouch::audit::store;
+use vouch::config::Rpc;
 use vouch::specimen::document::{Kind, Options, specimen};
 use vouch::specimen::photograph::{Shot, photograph};
 
@@ -698,11 +700,30 @@ async fn no_file_but_the_audit_log_is_opened_for_writing_while_requests_are_answ
         detect(&mut client, photo("portrait.jpg")).await.unwrap();
         junk(&mut client).await;
     }
+    let selfie = photo("selfie.jpg");
+    let request = MatchFacesRequest { probe: selfie.clone(), reference: photo("portrait.jpg"), ..Default::default() };
+    client.match_faces(request).await.unwrap();
+    let request = CheckPassiveLivenessRequest { selfie: selfie.clone(), ..Default::default() };
+    client.check_passive_liveness(request).await.unwrap();
+    client.estimate_age(EstimateAgeRequest { selfie: selfie.clone(), ..Default::default() }).await.unwrap();
+    let file = pdf(&[&drawn(&PASSPORT)], "");
+    client.read_document(ReadDocumentRequest { images: vec![file], ..Default::default() }).await.unwrap();
+    // A decoder reads on until there is no more.
+    let refused = detect(&mut client, selfie.slice(..selfie.len() / 2)).await.unwrap_err();
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "IMAGE_TRUNCATED");
     let mut scan = client.scan_mrz(stream(vec![ScanMrzRequest { frame: document }])).await.unwrap().into_inner();
     scan.message().await.unwrap();
-    drop((scan, client));
+    let frame = |index| LiveFrame { index, captured_us: u64::from(index) * 33_000, image: selfie.clone() };
+    let messages = [Message::Policy(LivePolicy::default())].into_iter().chain((0..5).map(frame).map(Message::Frame));
+    let messages = messages.map(|message| VerifyLiveRequest { message: Some(message) }).collect();
+    let mut live = client.verify_live(stream(messages)).await.unwrap().into_inner();
+    while live.message().await.unwrap().is_some() {}
+    drop((scan, live, client));
     daemon.end(Signal::SIGTERM);
 
+    let called: BTreeSet<String> = daemon.calls().into_iter().map(|(operation, ..)| operation).collect();
+    let all: BTreeSet<String> = Rpc::ALL.iter().filter(|rpc| rpc.takes_media()).map(|rpc| format!("{rpc:?}")).collect();
+    assert_eq!(called, all);
     let text = fs::read_to_string(&trace).unwrap();
     let writes = |line: &str| {
         ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TMPFILE", "O_APPEND", "creat(", "memfd_create(", "mknod", "link"]

@@ -257,7 +257,21 @@ fn the_sample_with_its_settings_uncommented_is_the_defaults() {
     let (_directory, file) = write(&examples);
     let config = load(Some(&file), [], &Flags::default()).unwrap().config;
     assert!(config.socket.group.is_some() && config.calibration.dir.is_some());
+    assert!(config.metrics.socket.is_some() && config.metrics.group.is_some() && config.metrics.listen.is_some());
     assert!(config.models.pack_dir.is_some() && config.models.overrides.is_some() && config.models.cache_dir.is_some());
+}
+
+#[test]
+fn metrics_are_for_the_daemons_own_user_or_a_group_that_is_named() {
+    let mode = |more: &[(&str, &str)]| {
+        let variables = [&[("VOUCH_METRICS__SOCKET", "/m")], more].concat();
+        load(None, environment(&variables), &Flags::default()).unwrap().config.metrics.own_socket().unwrap().mode_bits()
+    };
+    let group = ("VOUCH_METRICS__GROUP", "adm");
+    assert_eq!([mode(&[]), mode(&[group])], [Some(0o600), Some(0o660)]);
+    assert_eq!(mode(&[group, ("VOUCH_METRICS__MODE", "0620")]), Some(0o620));
+    let found = problems(None, &[("VOUCH_METRICS__MODE", "rw")], &Flags::default());
+    assert!(found.len() == 1 && found[0].starts_with("metrics.mode = \"rw\""), "{found:?}");
 }
 
 #[test]
@@ -328,6 +342,10 @@ fn vouchd_refuses_a_user_that_does_not_exist_with_78() {
     assert_eq!(output.status.code(), Some(78));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("socket.allowed_users") && stderr.contains("no-such-user-here"), "{stderr}");
+    let output = vouchd(&["--check-config"], &[("VOUCH_METRICS__GROUP", "no-such-group-here")]);
+    assert_eq!(output.status.code(), Some(78));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("metrics.group") && stderr.contains("no-such-group-here"), "{stderr}");
 }
 
 #[test]

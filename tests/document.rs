@@ -7,7 +7,7 @@ mod drawn;
 mod pages;
 
 use bytes::Bytes;
-use common::{Daemon, photo, png};
+use common::{Daemon, pdf, photo, png};
 use drawn::drawn;
 use image::{GrayImage, ImageFormat, RgbImage};
 use pages::{card, on_a_table};
@@ -369,52 +369,6 @@ async fn a_face_beside_the_document_is_not_its_portrait() {
     let matched = result(&events, "face_match");
     assert_eq!(matched.outcome(), Outcome::Inconclusive, "{matched:?}");
     assert!(matched.warnings.iter().any(|warning| warning.code == "PORTRAIT_NOT_FOUND"), "{matched:?}");
-}
-
-/// A PDF file with a picture on each page, unpacked.
-fn pdf(pages: &[&Image], trailer: &str) -> Bytes {
-    let mut objects = vec![b"<< /Type /Catalog /Pages 2 0 R >>".to_vec(), Vec::new()];
-    let mut kids = String::new();
-    for image in pages {
-        let [width, height] = [image.width, image.height];
-        let first = objects.len() + 1;
-        kids += &format!("{first} 0 R ");
-        objects.push(
-            format!(
-                "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width} {height}] /Contents {} 0 R \
-                 /Resources << /XObject << /P {} 0 R >> >> >>",
-                first + 1,
-                first + 2
-            )
-            .into_bytes(),
-        );
-        let drawing = format!("{width} 0 0 {height} 0 0 cm /P Do");
-        objects.push(format!("<< /Length {} >>\nstream\n{drawing}\nendstream", drawing.len()).into_bytes());
-        let mut picture = format!(
-            "<< /Type /XObject /Subtype /Image /Width {width} /Height {height} /ColorSpace /DeviceRGB \
-             /BitsPerComponent 8 /Length {} >>\nstream\n",
-            image.rgb.len()
-        )
-        .into_bytes();
-        picture.extend_from_slice(&image.rgb);
-        picture.extend(b"\nendstream");
-        objects.push(picture);
-    }
-    objects[1] = format!("<< /Type /Pages /Kids [{kids}] /Count {} >>", pages.len()).into_bytes();
-    let mut file = b"%PDF-1.4\n".to_vec();
-    let mut places = Vec::new();
-    for (index, object) in objects.iter().enumerate() {
-        places.push(file.len());
-        file.extend(format!("{} 0 obj\n", index + 1).into_bytes());
-        file.extend(object);
-        file.extend(b"\nendobj\n");
-    }
-    let table = file.len();
-    file.extend(format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).into_bytes());
-    file.extend(places.iter().flat_map(|place| format!("{place:010} 00000 n \n").into_bytes()));
-    let end = format!("trailer\n<< /Size {} /Root 1 0 R {trailer} >>\nstartxref\n{table}\n%%EOF", objects.len() + 1);
-    file.extend(end.into_bytes());
-    file.into()
 }
 
 #[tokio::test]

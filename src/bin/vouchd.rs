@@ -14,14 +14,14 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use vouch::api::callers::Callers;
-use vouch::api::listener::{Access, BindError, Reservation};
+use vouch::api::listener::{Access, BindError, Reservation, group_ids};
 use vouch::api::metrics;
 use vouch::api::reload::{Reloader, loaded};
 use vouch::api::server::{ServeError, serve};
 use vouch::api::service::VerificationService;
 use vouch::audit::{AuditLog, OpenError};
 use vouch::cli::vouchd::Args;
-use vouch::config::{self, ConfigError, Flags};
+use vouch::config::{self, ConfigError, Flags, MetricsConfig, Principal};
 use vouch::decoders::{self, Decoders};
 use vouch::error::exit;
 use vouch::ops::metrics::{Exporter, install};
@@ -59,6 +59,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     if args.check_config {
         Access::resolve(&read_config.config.socket)?;
         Callers::resolve(&read_config.config.callers, read_config.config.limits.max_arriving_bytes)?;
+        find_group_of(&read_config.config.metrics)?;
         // A reader that has gone away is no fault of the configuration.
         let _ = write!(std::io::stdout(), "{read_config}");
         return Ok(());
@@ -71,7 +72,8 @@ fn start(args: Args) -> anyhow::Result<()> {
     }
     let reservation = Reservation::take(&config.socket)?;
     let callers = Callers::resolve(&config.callers, config.limits.max_arriving_bytes)?;
-    let socket = config.metrics.socket_like(&config.socket);
+    find_group_of(&config.metrics)?;
+    let socket = config.metrics.own_socket();
     let socket = socket.map(|socket| Reservation::take_own(&socket)).transpose()?;
     let loopback = config.metrics.listen.map(metrics::Place::Loopback);
     let of_metrics: Vec<_> = socket.map(metrics::Place::Socket).into_iter().chain(loopback).collect();
@@ -155,6 +157,12 @@ fn start(args: Args) -> anyhow::Result<()> {
     result?;
     anyhow::ensure!(!is_lost, "a model has lost its device and could not be made anew for {DEVICE_PATIENCE:?}");
     Ok(())
+}
+
+/// Apart from taking the socket, which would name the key of the other one.
+fn find_group_of(metrics: &MetricsConfig) -> Result<(), BindError> {
+    let group: Vec<_> = metrics.group.clone().map(Principal::Name).into_iter().collect();
+    group_ids(&group, "metrics.group").map(drop)
 }
 
 /// Said before the reason.

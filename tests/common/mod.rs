@@ -57,6 +57,52 @@ pub fn png(image: &Image) -> Bytes {
     file.into_inner().into()
 }
 
+/// A PDF file with a picture on each page, unpacked.
+pub fn pdf(pages: &[&Image], trailer: &str) -> Bytes {
+    let mut objects = vec![b"<< /Type /Catalog /Pages 2 0 R >>".to_vec(), Vec::new()];
+    let mut kids = String::new();
+    for image in pages {
+        let [width, height] = [image.width, image.height];
+        let first = objects.len() + 1;
+        kids += &format!("{first} 0 R ");
+        objects.push(
+            format!(
+                "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width} {height}] /Contents {} 0 R \
+                 /Resources << /XObject << /P {} 0 R >> >> >>",
+                first + 1,
+                first + 2
+            )
+            .into_bytes(),
+        );
+        let drawing = format!("{width} 0 0 {height} 0 0 cm /P Do");
+        objects.push(format!("<< /Length {} >>\nstream\n{drawing}\nendstream", drawing.len()).into_bytes());
+        let mut picture = format!(
+            "<< /Type /XObject /Subtype /Image /Width {width} /Height {height} /ColorSpace /DeviceRGB \
+             /BitsPerComponent 8 /Length {} >>\nstream\n",
+            image.rgb.len()
+        )
+        .into_bytes();
+        picture.extend_from_slice(&image.rgb);
+        picture.extend(b"\nendstream");
+        objects.push(picture);
+    }
+    objects[1] = format!("<< /Type /Pages /Kids [{kids}] /Count {} >>", pages.len()).into_bytes();
+    let mut file = b"%PDF-1.4\n".to_vec();
+    let mut places = Vec::new();
+    for (index, object) in objects.iter().enumerate() {
+        places.push(file.len());
+        file.extend(format!("{} 0 obj\n", index + 1).into_bytes());
+        file.extend(object);
+        file.extend(b"\nendobj\n");
+    }
+    let table = file.len();
+    file.extend(format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).into_bytes());
+    file.extend(places.iter().flat_map(|place| format!("{place:010} 00000 n \n").into_bytes()));
+    let end = format!("trailer\n<< /Size {} /Root 1 0 R {trailer} >>\nstartxref\n{table}\n%%EOF", objects.len() + 1);
+    file.extend(end.into_bytes());
+    file.into()
+}
+
 /// The command of a daemon on a socket, without what the environment of the test says to daemons.
 pub fn vouchd(socket: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vouchd"));

@@ -68,6 +68,8 @@ struct Policy {
 struct Accounts {
     of: BTreeMap<u32, Account>,
     labelled: BTreeSet<u32>,
+    /// What accounts had counted that are forgotten, by label: a counter goes on where it was.
+    forgotten: BTreeMap<String, CallerCounts>,
 }
 
 #[derive(Debug)]
@@ -177,8 +179,11 @@ impl Callers {
     /// Sets the metrics of all users, who are told apart as far as there may be labels.
     pub fn observe(&self) {
         let mut of: BTreeMap<String, CallerStatus> = BTreeMap::new();
+        // Before the accounts, so that one that is forgotten in between is not counted twice.
+        let mut counted = self.lock().forgotten.clone();
         for status in self.status(None) {
             let label = self.lock().label(status.uid);
+            counted.entry(label.clone()).or_default().add(&status.counts);
             of.entry(label).and_modify(|sum| sum.add(&status)).or_insert(status);
         }
         // Who was forgotten has nothing open.
@@ -188,10 +193,11 @@ impl Callers {
             }
         }
         for (uid, status) in of {
-            let counts = status.counts;
             gauge!(names::CALLER_RUNNING, "uid" => uid.clone()).set(status.in_flight as f64);
             gauge!(names::CALLER_CONNECTIONS, "uid" => uid.clone()).set(status.connections as f64);
             gauge!(names::CALLER_PAUSE_SECONDS, "uid" => uid.clone()).set(status.paused_for.as_secs_f64());
+        }
+        for (uid, counts) in counted {
             counter!(names::CALLER_REQUESTS, "uid" => uid.clone()).absolute(counts.begun);
             counter!(names::CALLER_MALFORMED, "uid" => uid.clone()).absolute(counts.malformed);
             counter!(names::CALLER_BYTES, "uid" => uid.clone()).absolute(counts.bytes);
@@ -216,11 +222,11 @@ impl Callers {
 }
 
 impl CallerStatus {
+    /// What is open; counts are summed apart.
     fn add(&mut self, other: &Self) {
         self.connections += other.connections;
         self.in_flight += other.in_flight;
         self.paused_for = self.paused_for.max(other.paused_for);
-        self.counts.add(&other.counts);
     }
 }
 
@@ -261,7 +267,10 @@ impl Accounts {
         let idle = self.of.iter().filter(|(_, account)| account.is_idle(now));
         match idle.min_by_key(|(_, account)| account.last_seen).map(|(uid, _)| *uid) {
             Some(forgotten) => {
-                self.of.remove(&forgotten);
+                if let Some(account) = self.of.remove(&forgotten) {
+                    let label = self.label(forgotten);
+                    self.forgotten.entry(label).or_default().add(&account.ledger.counts());
+                }
                 uid
             }
             None => STRANGERS,
@@ -390,6 +399,7 @@ impl Permit {
 mod tests {
     use super::*;
     use crate::config::Principal;
+    use crate::ops::counts::{Counts, label};
 
     fn peer(uid: u32, groups: &[u32]) -> PeerIdentity {
         PeerIdentity { uid, gid: 65_534, groups: groups.into(), pid: None }
@@ -432,6 +442,24 @@ mod tests {
         assert_eq!((shared.uid, shared.in_flight), (STRANGERS, 100 - (MAX_ACCOUNTS - 1000)));
         busy.into_iter().chain(more).for_each(|permit| permit.end(Code::Ok));
         assert!(callers.status(None).iter().all(|status| status.in_flight == 0));
+    }
+
+    #[test]
+    fn a_user_who_was_forgotten_and_comes_again_is_counted_on_in_metrics() {
+        let (callers, seen) = (Callers::resolve(&[]).unwrap(), Counts::default());
+        let call = |uid: u32| callers.begin(&peer(uid, &[]), true, Some(Rpc::Verify)).unwrap().end(Code::Ok);
+        let observe = || {
+            metrics::with_local_recorder(&seen, || callers.observe());
+            let begun = seen.counters(names::CALLER_REQUESTS);
+            begun.iter().map(|(key, begun)| (label(key, "uid").to_owned(), *begun)).collect::<BTreeMap<_, _>>()
+        };
+        (0..5).for_each(|_| call(1));
+        assert_eq!(observe()["1"], 5);
+        (10..3010).for_each(call);
+        assert!(!uids(&callers).contains(&1));
+        (0..2).for_each(|_| call(1));
+        let begun = observe();
+        assert_eq!((begun["1"], begun.values().sum::<u64>(), begun.len()), (7, 3007, MAX_LABELS + 1));
     }
 
     #[test]
