@@ -576,7 +576,7 @@ mod tests {
         Draft::new("Verify", String::new(), Actor::default(), SystemTime::UNIX_EPOCH)
     }
 
-    /// It was: taken for the daemon's end, and calls went on without records.
+    /// It was: taken for the daemon's end, and with `warn` calls went on without records and without a word.
     #[tokio::test]
     async fn a_log_whose_thread_has_ended_is_broken() {
         for (on_failure, answer, counts) in

@@ -100,7 +100,7 @@ fn in_the_audit_log(stand: &mut Stand, row: &mut Row) {
     expect_open_again(stand, row);
 }
 
-/// It was: the thread ended, calls went on without records, and nobody was told.
+/// It was: the thread ended, no record was written any more, and the log did not count as broken.
 fn in_the_audit_log_at_rest(stand: &mut Stand, row: &mut Row) {
     expect_fired_at_rest(stand, row, "tick");
     expect_open_again(stand, row);
