@@ -486,10 +486,16 @@ impl Queue {
         None
     }
 
-    /// Moves the oldest entries of the batch's shape into the batch.
+    /// Moves the oldest entries of the batch's shape into the batch, which becomes full or a power of two: a GPU prepares each size anew, for seconds.
     fn take_alike(&mut self, batch: &mut Vec<Entry>, max_batch: usize) {
+        if batch[0].is_suspect {
+            return;
+        }
+        let is_alike = |entry: &Entry| !entry.is_suspect && entry.input.shape == batch[0].input.shape;
+        let there = batch.len() + self.entries.iter().filter(|entry| is_alike(entry)).count();
+        let wanted = if there >= max_batch { max_batch } else { 1 << there.ilog2() };
         let mut index = 0;
-        while !batch[0].is_suspect && batch.len() < max_batch && index < self.entries.len() {
+        while batch.len() < wanted && index < self.entries.len() {
             if !self.entries[index].is_suspect && self.entries[index].input.shape == batch[0].input.shape {
                 batch.extend(self.entries.remove(index).and_then(live));
             } else {
@@ -684,6 +690,20 @@ mod tests {
         rig.leave.send(()).unwrap();
         first(busy);
         assert_eq!(asked.map(first), [1.0, 2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn batches_have_few_sizes() {
+        let rig = rig(8, 16);
+        let busy = rig.occupy();
+        let asked: Vec<_> = (1..=7).map(|value| rig.ask(value as f32, 1, Arc::default())).collect();
+        for expected in [&[1.0, 2.0, 3.0, 4.0][..], &[5.0, 6.0], &[7.0]] {
+            rig.leave.send(()).unwrap();
+            assert_eq!(rig.batches.recv().unwrap(), expected);
+        }
+        rig.leave.send(()).unwrap();
+        first(busy);
+        assert_eq!(asked.into_iter().map(first).sum::<f32>(), 28.0);
     }
 
     #[test]

@@ -51,12 +51,20 @@ const AUTO_BATCH_GPU: usize = 16;
 const GIVEN_QUEUE: usize = 256;
 
 impl InferenceSettings {
-    fn sessions(&self) -> usize {
-        if self.sessions_per_model == 0 { self.cores.clamp(1, MAX_AUTO_SESSIONS) } else { self.sessions_per_model }
+    /// One on a GPU: a device runs one thing at a time, and each session prepares each shape for itself, for seconds.
+    fn sessions(&self, provider: Provider) -> usize {
+        match (self.sessions_per_model, provider) {
+            (0, Provider::Cpu) => self.cores.clamp(1, MAX_AUTO_SESSIONS),
+            (0, Provider::Cuda | Provider::TensorRt(_)) => 1,
+            (wanted, _) => wanted,
+        }
     }
 
     fn threads(&self) -> usize {
-        if self.threads_per_session == 0 { (self.cores / self.sessions()).max(1) } else { self.threads_per_session }
+        match self.threads_per_session {
+            0 => (self.cores / self.sessions(Provider::Cpu)).max(1),
+            wanted => wanted,
+        }
     }
 
     /// A model whose outputs depend on the batch, in the last bits, is never batched: the same input must give the same score.
@@ -412,7 +420,7 @@ fn load_model(maker: SessionMaker, settings: &InferenceSettings) -> Result<Loade
     let started = std::time::Instant::now();
     let (provider, threads) = (maker.provider, maker.threads);
     let (entry, maker) = (maker.entry.clone(), Arc::new(maker));
-    let (sessions, max_batch) = (settings.sessions(), maker.max_batch);
+    let (sessions, max_batch) = (settings.sessions(maker.provider), maker.max_batch);
     let runners = maker.make(1)?.into_iter().map(|runner| Box::new(runner) as Box<dyn BatchRunner>).collect();
     let limits = BatcherLimits { max_batch, max_delay: settings.max_batch_delay, max_queued: settings.queue_per_model };
     let batcher = Batcher::start(entry.role.name(), runners, limits)?;

@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_user_who_was_forgotten_and_comes_again_is_counted_on_in_metrics() {
-        let (callers, seen) = (Callers::resolve(&[]).unwrap(), Counts::default());
+        let (callers, seen) = (Callers::resolve(&[], 1 << 20).unwrap(), Counts::default());
         let call = |uid: u32| callers.begin(&peer(uid, &[]), true, Some(Rpc::Verify)).unwrap().end(Code::Ok);
         let observe = || {
             metrics::with_local_recorder(&seen, || callers.observe());
