@@ -810,17 +810,17 @@ mod tests {
     fn a_device_fault_costs_its_cause_alone_an_answer() {
         let rig = fragile(0);
         let busy = rig.occupy();
-        let asked = [1.0, -2.0, 3.0].map(|value| rig.ask(value, 1, Arc::default()));
-        for _ in 0..5 {
+        let asked = [1.0, -2.0, 3.0, 4.0].map(|value| rig.ask(value, 1, Arc::default()));
+        for _ in 0..6 {
             rig.leave.send(()).unwrap();
         }
         first(busy);
         // All together, and after the fault each alone.
-        let batches: Vec<Vec<f32>> = rig.batches.iter().take(4).collect();
-        assert_eq!(batches, [vec![1.0, -2.0, 3.0], vec![1.0], vec![-2.0], vec![3.0]]);
-        let [one, cause, three] = asked;
+        let batches: Vec<Vec<f32>> = rig.batches.iter().take(5).collect();
+        assert_eq!(batches, [vec![1.0, -2.0, 3.0, 4.0], vec![1.0], vec![-2.0], vec![3.0], vec![4.0]]);
+        let [one, cause, three, four] = asked;
         assert!(matches!(cause.join().unwrap(), Err(Error::Internal { .. })));
-        assert_eq!([first(one), first(three)], [1.0, 3.0]);
+        assert_eq!([first(one), first(three), first(four)], [1.0, 3.0, 4.0]);
         // The next request meets a whole device.
         rig.leave.send(()).unwrap();
         assert_eq!(first(rig.ask(4.0, 1, Arc::default())), 4.0);

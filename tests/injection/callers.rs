@@ -254,7 +254,7 @@ pub fn too_much_on_its_way(stand: &mut Stand, row: &mut Row) {
     let mut callers: Vec<_> = (0..24)
         .map(|_| {
             let mut stream = stand.connect();
-            wire::begin(&mut stream, &[]).unwrap();
+            wire::begin_and_wait(&mut stream).unwrap();
             for id in [1, 3, 5, 7] {
                 stream.write_all(&wire::headers(id, "DetectFaces")).unwrap();
                 // Four of them are within the window of a connection.

@@ -36,7 +36,7 @@ pub enum Setting {
     Plain,
     /// Its socket is held by another process, as systemd does.
     Activated,
-    /// Two processes decode, which may take little memory and time, and nobody has to pause for files that they refuse.
+    /// Two processes decode, which may take little memory and time.
     Decoders,
     /// Requests may take three seconds, and little of them may be on its way at once.
     Hurried,
@@ -196,9 +196,12 @@ impl Stand {
             fs::create_dir(at(name)).unwrap();
         }
         fs::write(at("salt"), [7; 32]).unwrap();
+        // Nobody here pauses for malformed input, of which much is sent.
+        fs::write(at("vouch.toml"), "[[callers]]\nname = 'test'\nmalformed_burst = 0\n").unwrap();
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
         let mut variables = vec![
             ("TEST_FAULTS_DIR".to_owned(), text(at("faults"))),
+            ("VOUCH_CONFIG".into(), text(at("vouch.toml"))),
             ("VOUCH_AUDIT__DIR".into(), text(at("audit"))),
             ("VOUCH_AUDIT__SALT_FILE".into(), text(at("salt"))),
             ("VOUCH_METRICS__SOCKET".into(), text(at("metrics.sock"))),
@@ -208,8 +211,6 @@ impl Stand {
         match setting {
             Setting::Plain | Setting::Activated => {}
             Setting::Decoders => {
-                fs::write(at("vouch.toml"), "[[callers]]\nname = 'test'\nmalformed_burst = 0\n").unwrap();
-                set("VOUCH_CONFIG", text(at("vouch.toml")));
                 set("VOUCH_DECODERS__PROCESSES", "2".into());
                 set("VOUCH_DECODERS__DEADLINE_MS", decoders::DEADLINE.as_millis().to_string());
                 set("VOUCH_DECODERS__MEMORY_MB", decoders::MEMORY_MB.to_string());

@@ -102,6 +102,18 @@ pub fn begin(stream: &mut UnixStream, own: &[(u16, u32)]) -> io::Result<()> {
     stream.write_all(&frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 24).to_be_bytes()))
 }
 
+/// Begins a connection and waits until the other side has said how much it takes: more than 64 KiB before would be the caller's fault.
+pub fn begin_and_wait(stream: &mut UnixStream) -> io::Result<()> {
+    begin(stream, &[])?;
+    let (mut has_settings, mut has_window) = (false, false);
+    while !(has_settings && has_window) {
+        let frame = read(stream)?;
+        has_settings |= frame.kind == SETTINGS && frame.flags & ACK == 0;
+        has_window |= frame.kind == WINDOW_UPDATE && frame.stream == 0;
+    }
+    Ok(())
+}
+
 /// How a peer that is flooded ends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
