@@ -488,20 +488,26 @@ impl Queue {
 
     /// Moves the oldest entries of the batch's shape into the batch, which becomes full or a power of two: a GPU prepares each size anew, for seconds.
     fn take_alike(&mut self, batch: &mut Vec<Entry>, max_batch: usize) {
-        if batch[0].is_suspect {
+        if batch[0].is_suspect || batch.len() >= max_batch {
             return;
         }
-        let is_alike = |entry: &Entry| !entry.is_suspect && entry.input.shape == batch[0].input.shape;
-        let there = batch.len() + self.entries.iter().filter(|entry| is_alike(entry)).count();
+        let there = batch.len() + self.entries.iter().filter(|entry| entry.is_alike(&batch[0])).count();
         let wanted = if there >= max_batch { max_batch } else { 1 << there.ilog2() };
         let mut index = 0;
         while batch.len() < wanted && index < self.entries.len() {
-            if !self.entries[index].is_suspect && self.entries[index].input.shape == batch[0].input.shape {
+            if self.entries[index].is_alike(&batch[0]) {
                 batch.extend(self.entries.remove(index).and_then(live));
             } else {
                 index += 1;
             }
         }
+    }
+}
+
+impl Entry {
+    /// Whether it may share a run with `first`.
+    fn is_alike(&self, first: &Self) -> bool {
+        !self.is_suspect && self.input.shape == first.input.shape
     }
 }
 
