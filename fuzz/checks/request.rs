@@ -41,7 +41,7 @@ const MAX_MESSAGE_BYTES: usize = 256 << 10;
 const MAX_SESSIONS: usize = 4;
 
 /// No call has reason to take longer, not even with sanitizers.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Longest answer to a call that is refused, details included.
 const MAX_REFUSAL_BYTES: usize = 4096;
