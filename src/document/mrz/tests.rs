@@ -490,9 +490,14 @@ fn any_fields() -> impl Strategy<Value = Fields> {
         day: Some(day),
     });
     let sex = prop_oneof![Just(Sex::Male), Just(Sex::Female), Just(Sex::Unspecified)];
-    let name = "[A-Z]{2,9}( [A-Z]{1,8}){0,2}";
+    // Three equal letters at the end of the names may be misread fillers, and are rightly in doubt; no name has them.
+    let name = "[A-Z]{2,9}( [A-Z]{1,8}){0,2}".prop_map(|name: String| {
+        let letters: Vec<_> = name.chars().collect();
+        let is_third = |at: usize| at >= 2 && letters[at - 2..at] == [letters[at]; 2];
+        (0..letters.len()).filter(|at| !is_third(*at)).map(|at| letters[at]).collect::<String>()
+    });
     (
-        (format, state.clone(), state, name, prop_oneof![Just(String::new()), name.prop_map(String::from)]),
+        (format, state.clone(), state, name.clone(), prop_oneof![Just(String::new()), name]),
         ("[A-Z0-9]{1,9}", "[A-Z0-9]{0,7}", "[A-Z0-9]{0,11}", "[A-Z0-9]{1,3}"),
         (date.clone(), date, sex),
     )
