@@ -26,7 +26,7 @@ use tonic_types::StatusExt;
 use vouch::api::proto::{DetectFacesRequest, DetectFacesResponse, GetStatusRequest};
 use vouch::decoders::{Decoders, Job, Pool, PoolSettings, Wear};
 use vouch::document::barcode::{self, Luma, Symbology};
-use vouch::error::Error;
+use vouch::error::{Error, Unavailable};
 use vouch::imaging::decode::{DecodeOptions, Decoded};
 use vouch::imaging::pdf::PdfOptions;
 use vouch::imaging::{Image, heic, quality};
@@ -394,6 +394,44 @@ fn a_process_is_replaced_after_so_many_questions_or_so_much_processor_time() {
 }
 
 #[test]
+fn while_no_process_can_be_started_those_that_are_there_answer_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let [program, away] = ["decoder", "away"].map(|name| folder.path().join(name));
+    fs::copy(env!("CARGO_BIN_EXE_vouchd"), &program).unwrap();
+    let (context, options, own) = (context(), DecodeOptions::default(), std::process::id());
+    let wear = Wear { questions: 3, processor: PATIENCE };
+    let decoders = isolated(PoolSettings { program: program.clone(), processes: 2, wear, ..settings() });
+    let file = jpeg(&waves(64, 64), |_| ());
+    let ask = || decoders.picture(&file, &options, &job(&context)).map(drop);
+    let first = decoders_of(own);
+    fs::rename(&program, &away).unwrap();
+    // Those that are past their time go on.
+    for _ in 0..10 {
+        ask().unwrap();
+    }
+    assert_eq!(decoders_of(own), first);
+    // One is killed: the other is waited for.
+    kill(Pid::from_raw(first[0].cast_signed()), Signal::SIGKILL).unwrap();
+    until("the killed one is gone", || !is_alive(first[0]));
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..5).try_for_each(|_| ask()))).collect();
+        asking.into_iter().for_each(|asking| asking.join().unwrap().unwrap());
+    });
+    // With none at all, whoever asks hears when to come again, and then there are new ones.
+    kill(Pid::from_raw(first[1].cast_signed()), Signal::SIGKILL).unwrap();
+    until("the killed one is gone", || !is_alive(first[1]));
+    let error = ask().unwrap_err();
+    let Error::Unavailable { state: Unavailable::NoDecoder, retry_after } = error else { panic!("{error}") };
+    fs::rename(&away, &program).unwrap();
+    std::thread::sleep(retry_after);
+    for _ in 0..10 {
+        ask().unwrap();
+    }
+    let alive: Vec<_> = decoders_of(own).into_iter().filter(|decoder| is_alive(*decoder)).collect();
+    assert!((1..=2).contains(&alive.len()) && alive.iter().all(|decoder| !first.contains(decoder)), "{alive:?}");
+}
+
+#[test]
 fn the_memory_that_processes_hold_is_told_as_the_kernel_counts_it() {
     let own = std::process::id();
     let pool = Arc::new(isolated(PoolSettings { processes: 2, ..settings() }));
@@ -492,6 +530,7 @@ async fn decoders_are_confined_and_end_with_the_daemon_and_not_before() {
     let mut daemon = Daemon::start_with(&[("VOUCH_DECODERS__PROCESSES", "3")]);
     let status = daemon.client().await.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
     assert_eq!(status.decoder_processes, 3);
+    assert!(status.decoder_resident_bytes > 3 << 20, "{status:?}");
     let decoders = decoders_of(daemon.child.id());
     assert_eq!(decoders.len(), 3);
     for decoder in &decoders {
@@ -598,7 +637,7 @@ async fn without_isolation_the_same_faces_are_found_and_the_status_tells() {
     let alone = Daemon::start_with(&[("VOUCH_DECODERS__ISOLATED", "false")]);
     assert!(decoders_of(alone.child.id()).is_empty());
     let status = alone.client().await.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
-    assert_eq!(status.decoder_processes, 0);
+    assert_eq!((status.decoder_processes, status.decoder_resident_bytes), (0, 0));
     let daemon = Daemon::start();
     assert!(!decoders_of(daemon.child.id()).is_empty());
     for name in ["selfie.jpg", "portrait.jpg"] {

@@ -1,13 +1,14 @@
 //! The decoder processes of a daemon: started before it is ready, lent to one question at a time, replaced when they have ended.
 //!
 //! Called by `decoders` from blocking threads. Whoever asks waits for a process (the oldest request first, and while others wait none gets more than half of them), then for its answer, and meanwhile
-//! looks at its request every few milliseconds: when the
-//! caller has gone, or the time is over, the process is killed, which is the only way to stop a decoder. The next question that finds none starts another and pays for
+//! looks at its request every few milliseconds: a moment after the
+//! caller has gone, or when the time is over, the process is killed, which is the only way to stop a decoder. The next question that finds none starts another and pays for
 //! it, so that a flood of files that kill decoders costs their senders and does not become a flood of processes. No file is tried twice; only a process that has ended
 //! between two questions is replaced without a word. One that has answered for long is ended and replaced beside the work ([`Wear`]), since it may have been taken over.
 //!
 //! Processes are started by one thread that lives as long as the pool, because the kernel ends them with the *thread* that started them (`PR_SET_PDEATHSIG`).
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -50,10 +51,13 @@ const LOOK: Duration = Duration::from_millis(10);
 /// liveness works in memory that is there.
 const IDLE: Duration = Duration::from_millis(250);
 
+/// What a process may take yet when nobody waits for its answer any more: most are done in it, and to start another costs as much, so that callers who leave again and again gain little.
+const GRACE: Duration = Duration::from_millis(50);
+
 /// How long a new process may take until it is ready: some milliseconds, on a busy machine in a debug build a second.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 
-/// When to come again where no process could be started.
+/// When to try again where no process could be started.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a pool is made of.
@@ -149,6 +153,8 @@ struct State {
     idle: Vec<Idle>,
     /// How many have ended and were not replaced yet.
     missing: usize,
+    /// Until then none is started: the last could not be.
+    rests_until: Option<Instant>,
     /// Who waits: the order of each request, and a number that tells its threads apart.
     waiting: BTreeSet<(u64, u64)>,
     /// Numbers given so far.
@@ -172,6 +178,11 @@ impl Idle {
 }
 
 impl State {
+    /// Whether a process has to be started, and may be.
+    fn may_start(&self, now: Instant) -> bool {
+        self.missing > 0 && self.rests_until.is_none_or(|until| now >= until)
+    }
+
     /// Whether it is the turn of who waits so: nobody older may have one.
     fn is_turn_of(&self, waiting: (u64, u64), processes: usize) -> bool {
         let most = (processes / 2).max(1);
@@ -251,7 +262,7 @@ impl Pool {
         let layout = Layout::new(max_file_bytes, max_pixels, DecodeOptions::default().max_side_px);
         let shared = Arc::<Shared>::default();
         let setup = Setup { layout, memory_bytes, processor_seconds: wear.most_processor_seconds(deadline) };
-        let starter = Starter::new(program, setup, Arc::clone(&shared))?;
+        let starter = Starter::new(program, setup, wear, Arc::clone(&shared))?;
         let processes = processes.max(1);
         for _ in 0..processes {
             let process = starter.start(|| Ok(()))?;
@@ -290,9 +301,16 @@ impl Pool {
         take: impl FnOnce(Answer, &Output<'_>) -> Option<T>,
     ) -> Result<T, Error> {
         let mut lent = self.lend(job)?;
+        let left = Cell::new(None);
         let asked = lent.process().ask(input, question, |started| {
             let now = Instant::now();
-            job.context.check(now).map_err(Fault::Pointless)?;
+            if let Err(error) = job.context.check(now) {
+                let since = left.get().unwrap_or(now);
+                left.set(Some(since));
+                if now >= since + GRACE {
+                    return Err(Fault::Pointless(error));
+                }
+            }
             if now >= started + self.deadline { Err(Fault::Slow) } else { Ok(()) }
         });
         let fault = match asked {
@@ -373,11 +391,22 @@ impl Pool {
                 tracing::warn!("a decoder process has ended at rest; another is started");
                 lent.end();
                 state = self.shared.state();
-            } else if is_turn && state.missing > 0 {
+            } else if is_turn && state.may_start(Instant::now()) {
                 state.missing -= 1;
                 let place = Lent::new(&self.shared, &mut state, None, order);
                 drop(state);
-                return place.filled(&self.starter, job);
+                let error = match place.filled(&self.starter, job) {
+                    Ok(lent) => return Ok(lent),
+                    Err(StartError::Pointless(error)) => return Err(error),
+                    Err(error) => error,
+                };
+                tracing::error!(reason = error.to_string(), "a decoder process cannot be started");
+                state = self.shared.state();
+                state.rests_until = Some(Instant::now() + RETRY_AFTER);
+                if state.missing >= self.processes {
+                    // Nobody has one that could be waited for.
+                    return Err(Error::Unavailable { state: Unavailable::NoDecoder, retry_after: RETRY_AFTER });
+                }
             } else {
                 state = self.shared.freed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
             }
@@ -424,18 +453,9 @@ impl<'a> Lent<'a> {
     }
 
     /// A new process in this place.
-    fn filled(mut self, starter: &Starter, job: &Job<'_>) -> Result<Self, Error> {
-        match starter.start(|| job.context.check(Instant::now())) {
-            Ok(process) => {
-                self.process = Some(process);
-                Ok(self)
-            }
-            Err(StartError::Pointless(error)) => Err(error),
-            Err(error) => {
-                tracing::error!(reason = error.to_string(), "a decoder process cannot be started");
-                Err(Error::Unavailable { state: Unavailable::NoDecoder, retry_after: RETRY_AFTER })
-            }
-        }
+    fn filled(mut self, starter: &Starter, job: &Job<'_>) -> Result<Self, StartError> {
+        self.process = Some(starter.start(|| job.context.check(Instant::now()))?);
+        Ok(self)
     }
 
     fn process(&mut self) -> &mut DecoderProcess {
@@ -516,6 +536,8 @@ struct DecoderProcess {
     clock: Option<ClockId>,
     /// Questions that it has answered.
     answered: u32,
+    /// It was to be replaced and could not be; until then it is not tried again.
+    stays_until: Option<Instant>,
     /// Its `/proc/PID/statm`, for [`Shared::memory`].
     _statm: Option<Arc<File>>,
 }
@@ -541,7 +563,7 @@ impl DecoderProcess {
         of_all.retain(|statm| statm.strong_count() > 0);
         of_all.extend(statm.as_ref().map(Arc::downgrade));
         drop(of_all);
-        let process = Self { child, socket, memory, clock, answered: 0, _statm: statm };
+        let process = Self { child, socket, memory, clock, answered: 0, stays_until: None, _statm: statm };
         process.send(setup).map_err(|_| StartError::Silent)?;
         let started = Instant::now();
         let patience = || if started.elapsed() < START_PATIENCE { Ok(()) } else { Err(Fault::Slow) };
@@ -571,9 +593,13 @@ impl DecoderProcess {
     }
 
     fn is_worn(&self, wear: &Wear) -> bool {
-        // Where the kernel does not tell it, the number of questions decides.
-        let processor = self.clock.and_then(|clock| clock.now().ok()).map_or(Duration::ZERO, Duration::from);
-        self.answered >= wear.questions || processor >= wear.processor
+        let stays = self.stays_until.is_some_and(|until| Instant::now() < until);
+        !stays && (self.answered >= wear.questions || self.processor() >= wear.processor)
+    }
+
+    /// Its processor time. Where the kernel does not tell it, none: the number of questions decides then.
+    fn processor(&self) -> Duration {
+        self.clock.and_then(|clock| clock.now().ok()).map_or(Duration::ZERO, Duration::from)
     }
 
     fn send(&self, message: &impl Serialize) -> Result<(), Fault> {
@@ -688,7 +714,7 @@ enum Wanted {
 }
 
 impl Starter {
-    fn new(program: PathBuf, setup: Setup, shared: Arc<Shared>) -> Result<Self, StartError> {
+    fn new(program: PathBuf, setup: Setup, wear: Wear, shared: Arc<Shared>) -> Result<Self, StartError> {
         let (sender, wanted) = mpsc::channel::<Wanted>();
         thread::Builder::new().name("decoder-start".into()).spawn(move || {
             loop {
@@ -703,16 +729,20 @@ impl Starter {
                     match wanted {
                         // Whoever asked may have left; the process is then dropped, and killed.
                         Some(Wanted::To(to)) => drop(to.send(DecoderProcess::start(&program, &setup, &shared))),
-                        Some(Wanted::Instead(worn, place)) => {
-                            // First, so that there are never more processes than there may be.
-                            drop(worn);
+                        Some(Wanted::Instead(mut worn, place)) => {
+                            // Before another takes memory too.
+                            worn.memory.clear();
                             match DecoderProcess::start(&program, &setup, &shared) {
                                 Ok(process) => place.fill(Idle::new(process)),
-                                // The next question that needs it tries again, and tells its caller.
-                                Err(error) => tracing::warn!(
-                                    reason = error.to_string(),
-                                    "a decoder process that was ended after its time cannot be replaced"
-                                ),
+                                Err(error) => {
+                                    let reason = error.to_string();
+                                    tracing::warn!(reason, "a decoder process cannot be replaced after its time");
+                                    // Better than none, as long as it is not out of processor time, which would end it at a picture that is none the worse.
+                                    if worn.processor() < wear.processor {
+                                        worn.stays_until = Some(Instant::now() + RETRY_AFTER);
+                                        place.fill(Idle::new(worn));
+                                    }
+                                }
                             }
                         }
                         None => shared.clear_idle(),
@@ -731,7 +761,7 @@ impl Starter {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).send(wanted)
     }
 
-    /// Ends a process and starts another in its place, without waiting for it.
+    /// Starts another process in the place of one and ends that, without waiting for it.
     fn replace(&self, worn: DecoderProcess, place: Place) {
         // If there is nobody to do it, both are dropped: the process is killed, and its place is free.
         drop(self.want(Wanted::Instead(worn, place)));
