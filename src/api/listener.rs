@@ -40,12 +40,12 @@ use crate::ops::metrics as names;
 /// Why the daemon cannot listen. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    #[error("another vouchd{} already listens on {}; stop it or choose another socket.path",
+    #[error("another vouchd{} already listens on {}; stop it or configure another path",
         pid.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default(), path.display())]
     Held { path: PathBuf, pid: Option<String> },
-    #[error("another program already listens on {}; stop it or choose another socket.path", path.display())]
+    #[error("another program already listens on {}; stop it or configure another path", path.display())]
     Live { path: PathBuf },
-    #[error("{} exists and is not a socket; remove it or choose another socket.path", path.display())]
+    #[error("{} exists and is not a socket; remove it or configure another path", path.display())]
     NotASocket { path: PathBuf },
     #[error("{key}: there is no {kind} {name:?} on this host; create it or correct the name")]
     Unknown { key: &'static str, kind: &'static str, name: String },
@@ -57,7 +57,7 @@ pub enum BindError {
     Address { address: SocketAddr, cause: io::Error },
     #[error("cannot serve on the socket: {0}")]
     Runtime(#[from] io::Error),
-    #[error("cannot {action} {}: {cause}; check socket.path and that the daemon's user may write there", path.display())]
+    #[error("cannot {action} {}: {cause}; check the configured path and that the daemon's user may write there", path.display())]
     Io { action: &'static str, path: PathBuf, cause: io::Error },
 }
 
@@ -330,27 +330,41 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes in which a caller says so.
 const PREFACE_BYTES: usize = 24;
 
-/// A file descriptor kept back for when there is no other: whoever connects then would wait, with a connection that seems to be open, for as long as the others keep theirs.
+/// File descriptors kept back for when there is no other: whoever connects then would wait, with a connection that seems to be open, for as long as the others keep theirs. More than
+/// one, since other threads may get what is given up for a moment.
 #[derive(Default)]
-struct Spare(Option<File>);
+struct Spare(Vec<File>);
+
+/// How many there are.
+const SPARE_DESCRIPTORS: usize = 4;
 
 impl Spare {
-    fn fill(&mut self) {
-        // It fails where there is none left; then it is tried again.
-        self.0 = self.0.take().or_else(|| File::open("/dev/null").ok());
+    /// True if all are there.
+    fn fill(&mut self) -> bool {
+        while self.0.len() < SPARE_DESCRIPTORS {
+            match File::open("/dev/null") {
+                Ok(file) => self.0.push(file),
+                // Then it is tried again.
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
-    /// Takes the next caller with the spare descriptor and closes the connection, which tells at once that there is no room; false if somebody else got the descriptor.
+    /// Takes the next caller with a spare descriptor and closes the connection, which tells at once that there is no room; false if others got the descriptors.
     async fn turn_one_away(&mut self, listener: &tokio::net::UnixListener) -> bool {
         self.fill();
-        if self.0.take().is_none() {
-            return false;
+        while self.0.pop().is_some() {
+            let taken = tokio::time::timeout(ACCEPT_PAUSE, listener.accept()).await;
+            let is_over = !matches!(taken, Ok(Err(_)));
+            // Its descriptor becomes the spare one.
+            drop(taken);
+            if is_over {
+                self.fill();
+                return true;
+            }
         }
-        let taken = tokio::time::timeout(ACCEPT_PAUSE, listener.accept()).await;
-        let is_taken = matches!(taken, Ok(Ok(_)));
-        drop(taken);
-        self.fill();
-        is_taken
+        false
     }
 }
 
@@ -371,6 +385,12 @@ async fn accept(
         let stream = tokio::select! {
             () = accepted.closed() => return,
             result = listener.accept() => match result {
+                // Nobody keeps a descriptor that is to be spare: without those, the next would wait.
+                Ok((stream, _)) if !spare.fill() => {
+                    drop(stream);
+                    spare.fill();
+                    continue;
+                }
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     if let Some(untold) = failed.tell() {
@@ -724,5 +744,21 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_one_kind_of_trouble_the_journal_is_told_once_in_a_while_and_how_often_it_was_not() {
+        let mut warned = Warned::default();
+        assert_eq!(warned.tell(), Some(0));
+        assert_eq!([warned.tell(), warned.tell()], [None; 2]);
+        warned.at = Instant::now().checked_sub(WARNED_FOR);
+        assert_eq!([warned.tell(), warned.tell()], [Some(2), None]);
+        warned.at = Instant::now().checked_sub(WARNED_FOR);
+        assert_eq!(warned.tell(), Some(1));
     }
 }
