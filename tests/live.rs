@@ -179,7 +179,9 @@ async fn a_person_who_blinks_smiles_and_opens_the_mouth_as_asked_passes() {
 
 #[tokio::test]
 async fn a_drawn_challenge_is_told_step_by_step_and_ends_with_a_decision_that_says_all() {
-    let daemon = Daemon::start();
+    let folder = tempfile::tempdir().unwrap();
+    let audit = folder.path().join("audit");
+    let daemon = Daemon::start_with(&[("VOUCH_AUDIT__DIR", audit.to_str().unwrap())]);
     let policy = LivePolicy {
         reference: photo("selfie.jpg"),
         client_reference: "order 17".into(),
@@ -218,6 +220,25 @@ async fn a_drawn_challenge_is_told_step_by_step_and_ends_with_a_decision_that_sa
     assert!(vouch::imaging::decode::decode(&decision.best_frame, &Default::default()).is_ok());
     assert_eq!(decision.frames_dropped, 0);
     assert_eq!(decision.frames_received, decision.frames_processed);
+
+    // Its record is there before the call has ended, and says the same.
+    let files = vouch::audit::store::files(&audit).unwrap();
+    let log = std::fs::read_to_string(&files[0].1).unwrap();
+    let records = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let record = records.last().unwrap();
+    assert_eq!((&record["api"]["operation"], &record["status_code"]), (&"VerifyLive".into(), &"OK".into()));
+    let noted = &record["unmapped"];
+    let checks: Vec<_> =
+        noted["checks"].as_array().unwrap().iter().map(|one| (&one["check"], &one["outcome"])).collect();
+    assert_eq!(
+        checks,
+        [(&"active_liveness".into(), &"PASS".into()), (&"face_match".into(), &"PASS".into())],
+        "{record}"
+    );
+    let kinds: Vec<_> = noted["media"].as_array().unwrap().iter().map(|one| &one["kind"]).collect();
+    assert_eq!((&noted["outcome"], kinds), (&"PASS".into(), vec!["reference", "best_frame"]), "{record}");
+    let received = u64::from(decision.frames_received);
+    assert!(noted["frames"]["count"].as_u64().unwrap() >= received && !log.contains("order 17"), "{record}");
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ pub fn get_status(
         requests_total: door.requests,
         refused_total: door.refused,
         decoder_processes: engine.reader.decoders.processes() as u32,
+        decoder_resident_bytes: engine.reader.decoders.held().resident_bytes,
         resident_bytes: process::resident_bytes().unwrap_or(0),
         callers: accounts.into_iter().map(caller_status).collect(),
         activity: counts.map(|counts| activity(engine, counts)),

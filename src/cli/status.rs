@@ -84,7 +84,7 @@ fn to_json(status: &GetStatusResponse) -> Value {
         "running": status.running, "waiting": status.waiting, "max_running": status.max_running,
         "max_waiting": status.max_waiting, "requests_total": status.requests_total,
         "refused_total": status.refused_total, "resident_bytes": status.resident_bytes, "callers": callers,
-        "decoder_processes": status.decoder_processes,
+        "decoder_processes": status.decoder_processes, "decoder_resident_bytes": status.decoder_resident_bytes,
     })
 }
 
@@ -110,14 +110,15 @@ fn to_text(status: &GetStatusResponse, paint: Paint) -> String {
     }
     let _ = writeln!(
         text,
-        "load  {} of {} running, {} of {} waiting · {} requests, {} refused · {:.1} MiB resident",
+        "load  {} of {} running, {} of {} waiting · {} requests, {} refused · {:.1} MiB resident, {:.1} in decoders",
         status.running,
         status.max_running,
         status.waiting,
         status.max_waiting,
         status.requests_total,
         status.refused_total,
-        status.resident_bytes as f64 / f64::from(1 << 20)
+        mib(status.resident_bytes),
+        mib(status.decoder_resident_bytes)
     );
     let header = format!(
         "\n{:<18}{:<34}{:<10}{:<16}{:>8}{:>8}{:>7}{:>10}{:>10}",
@@ -180,6 +181,11 @@ fn to_text(status: &GetStatusResponse, paint: Paint) -> String {
 /// Enough of a hash to compare by eye.
 pub fn short_hash(sha256: &str) -> &str {
     sha256.get(..8).unwrap_or(sha256)
+}
+
+/// Bytes in MiB.
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 pub fn uptime_words(seconds: f64) -> String {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use crate::api::metrics::BESIDE;
-use crate::api::proto::{Activity, CodeCount, GetStatusResponse, Outcome, Timing};
+use crate::api::proto::{Activity, CallerStatus, CodeCount, GetStatusResponse, Outcome, Timing};
 use crate::cli::status::uptime_seconds;
 use crate::ops::counts::{BUCKETS, FIRST_BOUND, PER_DOUBLING};
 
@@ -29,6 +29,7 @@ pub struct Interval {
     pub models: Vec<Model>,
     pub checks: Vec<Check>,
     pub errors: Vec<Reason>,
+    pub callers: Vec<Caller>,
     pub admission_wait: Times,
     pub refused: u64,
     /// Cores in use on average.
@@ -96,6 +97,22 @@ pub struct Reason {
     pub since_start: u64,
 }
 
+/// What one user asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Caller {
+    pub uid: u32,
+    pub policy: String,
+    pub connections: u32,
+    pub running: u32,
+    pub requests: u64,
+    pub malformed: u64,
+    /// By its policy, whichever key.
+    pub refused: u64,
+    pub requests_since_start: u64,
+    /// How long it has to pause yet.
+    pub pause_ms: f64,
+}
+
 impl Interval {
     /// `None` if the later answer tells no activity, as that of an older daemon.
     pub fn between(before: Option<&GetStatusResponse>, status: GetStatusResponse) -> Option<Self> {
@@ -158,6 +175,21 @@ impl Interval {
                 since_start: error.count,
             }
         });
+        let callers = status.callers.iter().map(|caller| {
+            let same = old_status.callers.iter().find(|old| old.uid == caller.uid);
+            let refused = |status: &CallerStatus| status.refused_total.values().sum();
+            Caller {
+                uid: caller.uid,
+                policy: caller.policy.clone(),
+                connections: caller.connections,
+                running: caller.running,
+                requests: grown(caller.requests_total, same.map_or(0, |old| old.requests_total)),
+                malformed: grown(caller.malformed_total, same.map_or(0, |old| old.malformed_total)),
+                refused: grown(refused(caller), same.map_or(0, refused)),
+                requests_since_start: caller.requests_total,
+                pause_ms: caller.pause_ms,
+            }
+        });
         Some(Self {
             seconds,
             span,
@@ -166,6 +198,7 @@ impl Interval {
             models: models.collect(),
             checks: checks(&old, &activity),
             errors: errors.collect(),
+            callers: callers.collect(),
             admission_wait: times(activity.admission_wait.as_ref(), Some(old.admission_wait.as_ref().unwrap_or(&none))),
             refused: grown(status.refused_total, old_status.refused_total),
             cores: (activity.cpu_seconds - old.cpu_seconds).max(0.0) / seconds,
@@ -307,6 +340,10 @@ mod tests {
         let check = interval.checks.iter().find(|check| check.name == "face_match").unwrap();
         assert_eq!((check.by_outcome["PASS"], check.by_outcome["FAIL"], check.since_start), (18, 2, 1020));
         assert_eq!(interval.errors.iter().map(|error| error.count).collect::<Vec<_>>(), [4, 0]);
+        let [orchestrator, attacker] = interval.callers.as_slice() else { panic!("{:?}", interval.callers) };
+        assert_eq!((orchestrator.requests, orchestrator.malformed, orchestrator.refused), (24, 0, 0));
+        assert_eq!((attacker.requests, attacker.malformed, attacker.refused), (6, 6, 9));
+        assert_eq!(orchestrator.requests_since_start, 1024);
     }
 
     #[test]

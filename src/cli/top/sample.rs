@@ -1,8 +1,8 @@
 //! Two made-up answers of a daemon, two seconds apart, for the tests of `rates` and `view`.
 
 use crate::api::proto::{
-    Activity, AuditState, CheckStatus, CodeCount, ErrorCount, GetStatusResponse, ModelActivity, ModelStatus, Outcome,
-    OutcomeCount, RpcActivity, StageActivity, State, Timing,
+    Activity, AuditState, CallerStatus, CheckStatus, CodeCount, ErrorCount, GetStatusResponse, ModelActivity,
+    ModelStatus, Outcome, OutcomeCount, RpcActivity, StageActivity, State, Timing,
 };
 
 /// `count` values in one bucket of [`crate::ops::counts`].
@@ -62,6 +62,28 @@ fn answer(n: u64) -> GetStatusResponse {
         requests_total: 1000 + 30 * n,
         refused_total: 8 + 4 * n,
         resident_bytes: 512 << 20,
+        decoder_resident_bytes: 90 << 20,
+        callers: vec![
+            CallerStatus {
+                uid: 990,
+                policy: "orchestrator".into(),
+                connections: 3,
+                running: 5,
+                requests_total: 1000 + 24 * n,
+                ..CallerStatus::default()
+            },
+            CallerStatus {
+                uid: 4_294_967_294,
+                policy: "default".into(),
+                connections: 2,
+                running: 1,
+                requests_total: 30 + 6 * n,
+                malformed_total: 30 + 6 * n,
+                refused_total: [("malformed_burst".into(), 8 * n), ("max_bytes".into(), 1 + n)].into(),
+                pause_ms: 1500.0,
+                ..CallerStatus::default()
+            },
+        ],
         activity: Some(Activity {
             process_id: 4242,
             config_sha256: "0123456789abcdef".repeat(4),

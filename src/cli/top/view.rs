@@ -1,16 +1,16 @@
 //! An interval as text: the full view for a screen or a file, one line, one JSON object.
 //!
 //! Called by `top`. The full view is made of bands, one below the other, and a band of one table or of two side by side; where the screen is low, the tallest bands lose the rows that matter
-//! least in the chosen order. Pure. Left out: callers, which will be one more table beside the stages.
+//! least in the chosen order. Pure.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::rates::{Check, Interval, Model, Span, Times};
+use super::rates::{Caller, Check, Interval, Model, Span, Times};
 use crate::api::proto::{AuditState, Outcome};
 use crate::cli::report::{Paint, outcome_word};
-use crate::cli::status::{short_hash, state_word, uptime_seconds, uptime_words};
+use crate::cli::status::{mib, short_hash, state_word, uptime_seconds, uptime_words};
 
 /// From this width on tables stand side by side that otherwise stand below each other.
 const WIDE: usize = 118;
@@ -98,7 +98,7 @@ pub fn table(interval: &Interval, around: &Around<'_>, width: usize, paint: Pain
 
 /// What the keys do.
 pub fn help(height: usize, width: usize, paint: Paint) -> Vec<String> {
-    const TEXT: [&str; 17] = [
+    const TEXT: [&str; 18] = [
         "q, ^C   quit",
         "space   pause, and go on",
         "s       sort by activity, latency, name",
@@ -113,9 +113,10 @@ pub fn help(height: usize, width: usize, paint: Paint) -> Vec<String> {
         "STAGE   parts of the work on a picture",
         "CHECK   answers by outcome: pass, fail, review, inconclusive, skipped",
         "REASON  why calls were not processed, by gRPC code and the reason of the ErrorInfo",
+        "CALLER  a user; open: its calls at work or waiting; malf: malformed; refused: by its policy, or in a pause",
         "",
         "config, models, calibrations: the beginnings of hashes. Daemons that run with the same show the same.",
-        "cpu     cores in use; rss: resident memory, MiB; thr: threads; fd: open files",
+        "cpu     cores in use; rss: resident memory of daemon + decoders, MiB; thr: threads; fd: open files",
     ];
     let lines = TEXT.iter().map(|text| Line::of(Style::Plain, text).painted(width, paint));
     lines.take(height.max(1)).collect()
@@ -182,11 +183,12 @@ fn head(interval: &Interval, around: &Around<'_>, width: usize) -> Vec<Line> {
     }
     if around.trouble.is_none() {
         let process = format!(
-            "  up {}  pid {}  cpu {:.2}  rss {:.0}M  thr {}  fd {}",
+            "  up {}  pid {}  cpu {:.2}  rss {:.0}+{:.0}M  thr {}  fd {}",
             uptime_words(uptime_seconds(status)),
             activity.process_id,
             interval.cores,
             mib(status.resident_bytes),
+            mib(status.decoder_resident_bytes),
             activity.threads,
             activity.open_files
         );
@@ -369,19 +371,24 @@ fn fitted(bands: &[Band], height: usize, width: usize) -> Vec<Line> {
 fn bands(interval: &Interval, order: Order, width: usize) -> Vec<Band> {
     let (rpcs, models) = (rpcs(interval, order), models(interval, order));
     let (stages, checks) = (stages(interval, order), checks(interval, order));
-    let errors = errors(interval, order);
+    let (errors, callers) = (errors(interval, order), callers(interval, order));
     let pair = |left: Table, right: Option<Table>, width: usize| {
         let tables = std::iter::once(left).chain(right).filter(|table| !table.rows.is_empty()).collect();
         Band { tables, left: width }
     };
     let bands = if width >= WIDE {
-        vec![pair(rpcs, Some(stages), LEFT_WIDE), pair(models, Some(checks), LEFT_WIDE), pair(errors, None, LEFT_WIDE)]
+        vec![
+            pair(rpcs, Some(stages), LEFT_WIDE),
+            pair(models, Some(checks), LEFT_WIDE),
+            pair(errors, Some(callers), LEFT_WIDE),
+        ]
     } else {
         vec![
             pair(rpcs, None, width),
             pair(models, None, width),
             pair(stages, Some(checks), LEFT_NARROW),
             pair(errors, None, width),
+            pair(callers, None, width),
         ]
     };
     bands.into_iter().filter(|band| !band.tables.is_empty()).collect()
@@ -541,6 +548,28 @@ fn errors(interval: &Interval, order: Order) -> Table {
     }
 }
 
+fn callers(interval: &Interval, order: Order) -> Table {
+    let name = |caller: &Caller| format!("{} {}", caller.uid, caller.policy);
+    let named: Vec<_> = interval.callers.iter().map(|caller| (name(caller), caller)).collect();
+    let asked = |(_, caller): &(String, &Caller)| (caller.requests + caller.refused) as f64;
+    let rows = sorted(&named, order, |(name, _)| name, |one| (asked(one), one.1.requests_since_start as f64));
+    let row = |(name, caller): &(String, &Caller)| Row {
+        cells: vec![
+            name.clone(),
+            caller.running.to_string(),
+            rate(interval.per_second(caller.requests)),
+            rate(interval.per_second(caller.malformed)),
+            rate(interval.per_second(caller.refused)),
+        ],
+        is_idle: caller.requests + caller.refused == 0,
+        is_alarming: caller.malformed + caller.refused > 0 || caller.pause_ms > 0.0,
+    };
+    Table {
+        columns: vec![("CALLER", 36), ("open", 5), ("per s", 6), ("malf", 6), ("refused", 8)],
+        rows: rows.into_iter().map(row).collect(),
+    }
+}
+
 // ---------------------------------------------------------------- numbers
 
 /// Three digits and a unit: `0.41ms`, `41ms`, `4.1s`.
@@ -570,10 +599,6 @@ fn rate(per_second: f64) -> String {
     } else {
         format!("{per_second:.0}")
     }
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }
 
 // ---------------------------------------------------------------- one line each
@@ -624,7 +649,8 @@ pub fn json(interval: &Interval) -> Value {
         "process_id": activity.process_id, "config_sha256": activity.config_sha256,
         "models_short": models, "calibrations_short": calibrations, "audit": audit_word(interval).to_lowercase(),
         "device_in_use": status.device_in_use,
-        "cpu_cores": interval.cores, "resident_bytes": status.resident_bytes, "threads": activity.threads,
+        "cpu_cores": interval.cores, "resident_bytes": status.resident_bytes,
+        "decoder_resident_bytes": status.decoder_resident_bytes, "threads": activity.threads,
         "open_files": activity.open_files, "connections": activity.connections,
         "live_sessions": activity.live_sessions,
         "running": status.running, "waiting": status.waiting, "refused": interval.refused,
@@ -642,6 +668,11 @@ pub fn json(interval: &Interval) -> Value {
             .collect::<serde_json::Map<_, _>>(),
         "errors": interval.errors.iter().map(|error| json!({
             "code": error.code, "reason": error.reason, "count": error.count, "count_total": error.since_start,
+        })).collect::<Vec<_>>(),
+        "callers": interval.callers.iter().map(|caller| json!({
+            "uid": caller.uid, "policy": caller.policy, "connections": caller.connections, "running": caller.running,
+            "requests": caller.requests, "malformed": caller.malformed, "refused": caller.refused,
+            "requests_total": caller.requests_since_start, "pause_ms": caller.pause_ms,
         })).collect::<Vec<_>>(),
     })
 }
@@ -751,6 +782,10 @@ mod tests {
         assert_eq!((&object["rpcs"]["Verify"]["ended"], &object["calls"]["failed"]), (&json!(24), &json!(4)));
         assert_eq!(object["checks"]["face_match"]["PASS"], json!(18));
         assert_eq!(object["models"][0]["batch"], json!(1.5));
+        assert_eq!(
+            (&object["callers"][1]["uid"], &object["callers"][1]["refused"]),
+            (&json!(4_294_967_294_u32), &json!(9))
+        );
         assert_eq!(object["since"], "last");
     }
 }
