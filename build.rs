@@ -8,10 +8,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // The reflection service serves this file.
     fs::write(out.join("vouch.v1.bin"), prost_encode(&descriptors))?;
+    // The codec asks for the names of messages.
+    let mut config = prost_build::Config::new();
+    config.enable_type_names();
     tonic_prost_build::configure()
         // Pictures arrive as `Bytes`: slices of the received message, not copies of it.
         .bytes(".")
-        .compile_fds(descriptors)?;
+        .codec_path("crate::api::codec::BoundedCodec")
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

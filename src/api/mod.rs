@@ -6,6 +6,7 @@
 mod audit;
 pub mod callers;
 mod check_passive_liveness;
+pub mod codec;
 mod convert;
 mod detect_faces;
 mod estimate_age;
