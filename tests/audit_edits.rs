@@ -29,7 +29,7 @@ fn a_thousand_random_edits_are_all_found_by_the_head_file_and_by_one_anchor() {
     let report = verify_dir(dir, &[]).unwrap();
     assert!(report.is_whole() && report.notices.is_empty(), "{report:?}");
     assert_eq!(report.records as usize, RECORDS + 2);
-    let anchor = read_head(dir).unwrap();
+    let anchor = read_head(dir).unwrap().unwrap();
     assert_eq!(report.hash, Some(anchor.hash.to_string()));
 
     let mut table: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
@@ -97,7 +97,7 @@ fn a_finding_says_where() {
 #[test]
 fn anchors_find_a_log_that_was_made_anew_with_its_head() {
     let (folder, _) = log();
-    let anchor = read_head(folder.path()).unwrap();
+    let anchor = read_head(folder.path()).unwrap().unwrap();
     let other = tempfile::tempdir().unwrap();
     write_log(other.path(), RECORDS + 1);
     assert!(verify_dir(other.path(), &[]).unwrap().is_whole());

@@ -42,7 +42,7 @@ fn log(bytes: &[u8]) {
 /// Verifies a folder; what is found whole is looked at once more, by other means.
 fn judged(dir: &Path) {
     let paths: Vec<_> = files(dir).expect("the folder").into_iter().map(|(_, path)| path).collect();
-    let anchors: Vec<Link> = read_head(dir).into_iter().collect();
+    let anchors: Vec<Link> = read_head(dir).expect("a file of our own").into_iter().collect();
     let report = verify_dir(dir, &anchors).expect("files that can be read");
     let of_files = verify_files(&paths, &anchors).expect("files that can be read");
     assert_eq!(of_files.records, report.records);

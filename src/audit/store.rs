@@ -52,9 +52,19 @@ pub fn files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// What the head file says; `None` if there is none or it cannot be read as one.
-pub fn read_head(dir: &Path) -> Option<Link> {
-    parse_head(&fs::read_to_string(dir.join(HEAD_FILE)).ok()?)
+/// What the head file says; `None` if there is none, or it is none.
+///
+/// # Errors
+/// If it is there and this process may not read it.
+pub fn read_head(dir: &Path) -> io::Result<Option<Link>> {
+    let path = dir.join(HEAD_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(parse_head(&text)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 fn parse_head(text: &str) -> Option<Link> {
@@ -115,6 +125,7 @@ impl Store {
             .mode(0o640)
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(dir.join(HEAD_FILE))?;
+        head.set_permissions(Permissions::from_mode(0o640))?;
         let mut head = Flock::lock(head, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
             Errno::EWOULDBLOCK => io::Error::new(io::ErrorKind::ResourceBusy, "another vouchd writes this audit log"),
             error => error.into(),
@@ -368,6 +379,20 @@ mod tests {
 
     fn content(dir: &Path, number: u64) -> Vec<u8> {
         fs::read(dir.join(file_name(number))).unwrap()
+    }
+
+    /// It was: the head file had the mode that the unit's mask left, and who read the log as the group found a damaged one.
+    #[test]
+    fn the_group_may_read_all_of_it_whatever_the_mask() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = folder.path().join(HEAD_FILE);
+        fs::write(&head, "").unwrap();
+        fs::set_permissions(&head, Permissions::from_mode(0o600)).unwrap();
+        let _store = Store::open(folder.path(), BOUNDS).unwrap();
+        for name in [HEAD_FILE.to_owned(), file_name(1)] {
+            let mode = fs::metadata(folder.path().join(&name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o640, "{name}");
+        }
     }
 
     fn filled(lines: usize) -> (tempfile::TempDir, Link) {

@@ -67,7 +67,7 @@ impl Report {
 /// If the folder or a file in it cannot be read.
 pub fn verify_dir(dir: &Path, anchors: &[Link]) -> io::Result<Report> {
     // The head first: a daemon that is at work writes it after the lines.
-    let head = store::read_head(dir);
+    let head = store::read_head(dir)?;
     let files = store::files(dir)?;
     let mut walk = Walk::new(anchors);
     let mut former: Option<u64> = None;

@@ -104,6 +104,8 @@ pub struct AuditLog {
 #[derive(Default)]
 struct Shared {
     is_broken: AtomicBool,
+    /// A call has waited in vain for its record: the disk does not answer, of which the thread, which waits for it, can say nothing.
+    hangs: AtomicBool,
     /// The daemon ends, and the thread with it.
     is_ending: AtomicBool,
     /// Since the log broke: requests without a record, and requests refused.
@@ -179,7 +181,8 @@ impl AuditLog {
 
     /// True while requests are to be refused because they could not be recorded.
     pub fn refuses(&self) -> bool {
-        self.on_failure == AuditFailure::Refuse && self.shared.is_broken.load(Ordering::Relaxed)
+        let Shared { is_broken, hangs, .. } = &*self.shared;
+        self.on_failure == AuditFailure::Refuse && (is_broken.load(Ordering::Relaxed) || hangs.load(Ordering::Relaxed))
     }
 
     /// Counts a request that has begun and was refused without a record.
@@ -201,22 +204,40 @@ impl AuditLog {
     pub async fn record(self: &Arc<Self>, draft: Draft) -> Result<(), NotWritten> {
         let waits = self.sync == AuditSync::Each || self.on_failure == AuditFailure::Refuse;
         let (sender, written) = oneshot::channel();
-        if let Some(handing_in) = self.hand_in(Message::Record(Box::new(draft), waits.then_some(sender))) {
-            // It fails only when the runtime is going away.
-            let _ = handing_in.await;
-        }
-        // A disk that hangs is no better than a full one.
-        let is_written = !waits || matches!(tokio::time::timeout(PATIENCE, written).await, Ok(Ok(Ok(()))));
+        let handing_in = self.hand_in(Message::Record(Box::new(draft), waits.then_some(sender)));
+        let is_lost = handing_in.is_err();
+        let writing = async {
+            if let Ok(Some(handing_in)) = handing_in {
+                // It fails only when the runtime is going away.
+                let _ = handing_in.await;
+            }
+            !waits || matches!(written.await, Ok(Ok(())))
+        };
+        let is_written = !is_lost && self.in_time(writing).await.unwrap_or(false);
         if is_written || self.on_failure == AuditFailure::Warn { Ok(()) } else { Err(NotWritten) }
+    }
+
+    /// Waits for the thread, but not for ever: a disk that hangs is no better than a full one. While it is known to hang nobody waits who need not.
+    async fn in_time<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
+        let is_known = self.on_failure == AuditFailure::Warn && self.shared.hangs.load(Ordering::Relaxed);
+        let patience = if is_known { Duration::ZERO } else { PATIENCE };
+        let done = tokio::time::timeout(patience, waiting).await.ok();
+        if done.is_none() && !self.shared.hangs.swap(true, Ordering::Relaxed) {
+            gauge!(names::AUDIT_BROKEN).set(1.0);
+            let policy = self.on_failure.as_str();
+            tracing::error!(target: "vouch::audit", policy, "the audit log cannot be written: its disk does not answer");
+        }
+        done
     }
 
     /// Hands in the record of a request that nobody waits for any more.
     pub fn record_without_waiting(self: &Arc<Self>, draft: Draft) {
-        self.hand_in(Message::Record(Box::new(draft), None));
+        // Counted if it is lost.
+        drop(self.hand_in(Message::Record(Box::new(draft), None)));
     }
 
-    /// Puts a message into the queue; where that is full, by a task of its own, which does not end with who hands it in.
-    fn hand_in(self: &Arc<Self>, message: Message) -> Option<tokio::task::JoinHandle<()>> {
+    /// Puts a message into the queue; where that is full, by a task of its own, which does not end with who hands it in. The error is a record that is lost, and counted.
+    fn hand_in(self: &Arc<Self>, message: Message) -> Result<Option<tokio::task::JoinHandle<()>>, NotWritten> {
         let message = match self.queue.try_send(message) {
             Err(mpsc::error::TrySendError::Full(message)) => message,
             result => {
@@ -224,22 +245,23 @@ impl AuditLog {
                     self.closed();
                 }
                 self.open.fetch_sub(1, Ordering::Relaxed);
-                return None;
+                return Ok(None);
             }
         };
+        let may_wait = self.open.load(Ordering::Relaxed) <= MAX_OPEN && !self.shared.hangs.load(Ordering::Relaxed);
         let runtime = tokio::runtime::Handle::try_current().ok();
-        let Some(runtime) = runtime.filter(|_| self.open.load(Ordering::Relaxed) <= MAX_OPEN) else {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+        let Some(runtime) = runtime.filter(|_| may_wait) else {
+            self.shared.count_missing(1, self.on_failure);
             self.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
+            return Err(NotWritten);
         };
         let log = Arc::clone(self);
-        Some(runtime.spawn(async move {
+        Ok(Some(runtime.spawn(async move {
             if log.queue.send(message).await.is_err() {
                 log.closed();
             }
             log.open.fetch_sub(1, Ordering::Relaxed);
-        }))
+        })))
     }
 
     /// Nobody takes messages any more: the daemon ends, or the thread did, and then the log is broken for good.
@@ -256,10 +278,17 @@ impl AuditLog {
     }
 
     /// Says in the log that the daemon runs with something else, at whose word; calls that begin later bear the new hash of the settings.
-    pub async fn reloaded(&self, config_sha256: String, loaded: Loaded, asked_by: AskedBy) {
-        if self.queue.send(Message::Reload(config_sha256, loaded, asked_by)).await.is_err() {
-            self.closed();
-        }
+    pub async fn reloaded(self: &Arc<Self>, config_sha256: String, loaded: Loaded, asked_by: AskedBy) {
+        let message = Message::Reload(config_sha256, loaded, asked_by);
+        let log = Arc::clone(self);
+        // Handed in however long it takes, for what comes after it belongs to what is loaded now.
+        let handing_in = tokio::spawn(async move {
+            if log.queue.send(message).await.is_err() {
+                log.closed();
+            }
+        });
+        // How it went is told by the log.
+        let _ = self.in_time(handing_in).await;
     }
 
     /// Writes what is waiting, says in the log that the daemon ends, and closes it. Requests that were cut off are waited for, for a moment.
@@ -349,6 +378,7 @@ impl Writer {
                         // Those of the batch hear that their answer was dropped, which is as good as not written.
                         let records = together.len() as u64;
                         self.survive(records, |writer| writer.write(together));
+                        self.answers();
                         if let Some((config_sha256, loaded, asked_by)) = reload {
                             Arc::make_mut(&mut self.common).config_sha256 = config_sha256;
                             self.loaded = loaded;
@@ -359,10 +389,23 @@ impl Writer {
                             return self.survive(0, Self::end);
                         }
                     }
-                    _ = second.tick() => self.survive(0, Self::tick),
+                    _ = second.tick() => {
+                        self.survive(0, Self::tick);
+                        self.answers();
+                    }
                 }
             }
         });
+    }
+
+    /// The thread has got something done: if its disk did not answer, it does again.
+    fn answers(&self) {
+        if self.shared.hangs.swap(false, Ordering::Relaxed) {
+            tracing::warn!(target: "vouch::audit", "the disk of the audit log answers again");
+            if self.broken.is_none() {
+                gauge!(names::AUDIT_BROKEN).set(0.0);
+            }
+        }
     }
 
     /// Does something with so many records in hand. A panic in it is a log that cannot be written, and not the end of the thread.
@@ -591,6 +634,40 @@ mod tests {
             assert_eq!((lost.load(Ordering::Relaxed), refused.load(Ordering::Relaxed)), counts);
             assert!(is_broken.load(Ordering::Relaxed));
             assert_eq!(log.refuses(), on_failure == AuditFailure::Refuse);
+        }
+    }
+
+    /// It was: calls waited for ever once the queue was full, and nobody was told.
+    #[tokio::test(start_paused = true)]
+    async fn while_the_disk_hangs_nobody_waits_for_long_and_it_is_told() {
+        for (on_failure, answer, counts) in
+            [(AuditFailure::Refuse, Err(NotWritten), (0, 1)), (AuditFailure::Warn, Ok(()), (1, 0))]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let mut log = log(folder.path(), on_failure);
+            // A thread that takes nothing any more.
+            let (queue, mut stuck) = mpsc::channel(1);
+            Arc::get_mut(&mut log).unwrap().queue = queue;
+            log.begin();
+            log.record_without_waiting(draft());
+            let ask = async || {
+                let began = tokio::time::Instant::now();
+                log.begin();
+                let answered = log.record(draft()).await;
+                (answered, began.elapsed())
+            };
+            assert_eq!(ask().await, (answer, PATIENCE));
+            assert_eq!(log.refuses(), on_failure == AuditFailure::Refuse);
+            let (answered, took) = ask().await;
+            assert!(answered == answer && took < Duration::from_millis(10), "{took:?}");
+            let Shared { lost, refused, hangs, .. } = &*log.shared;
+            assert_eq!((lost.load(Ordering::Relaxed), refused.load(Ordering::Relaxed)), counts);
+            assert!(hangs.load(Ordering::Relaxed));
+            // The first two are still to be written.
+            assert!(matches!(stuck.recv().await, Some(Message::Record(..))));
+            assert!(matches!(stuck.recv().await, Some(Message::Record(..))));
+            assert!(stuck.try_recv().is_err());
+            log.reloaded(String::new(), Loaded::default(), AskedBy::Signal).await;
         }
     }
 
