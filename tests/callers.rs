@@ -13,10 +13,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{Client, Daemon, channel_over, connect_as, photo, verification};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use vouch::api::proto::verification_client::VerificationClient;
-use vouch::api::proto::{CallerStatus, DetectFacesRequest, GetStatusRequest, ScanMrzRequest};
+use vouch::api::proto::verify_live_request::Message;
+use vouch::api::proto::{
+    CallerStatus, DetectFacesRequest, GetStatusRequest, LivePolicy, ScanMrzRequest, VerifyLiveRequest,
+};
 
 /// A daemon whose policies are `text`, and the folder of its configuration. Everybody may connect.
 fn start(text: &str) -> (Daemon, tempfile::TempDir) {
@@ -327,6 +331,67 @@ async fn a_user_who_finishes_no_message_takes_no_room_of_others() {
         Code::InvalidArgument,
         "there is room again"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, to connect as another user"]
+async fn nobody_alone_takes_all_sessions_of_active_liveness() {
+    let (daemon, _folder) = start("[live]\nmax_sessions = 4\n");
+    let open = async |client: &mut Client| {
+        let (frames, sent) = tokio::sync::mpsc::unbounded_channel();
+        let policy = Message::Policy(LivePolicy::default());
+        frames.send(VerifyLiveRequest { message: Some(policy) }).unwrap();
+        let mut events = client.verify_live(UnboundedReceiverStream::new(sent)).await.unwrap().into_inner();
+        let first = events.message().await;
+        first.map(|_| (frames, events))
+    };
+    let mut greedy = client_as(&daemon.socket(), 12_001, &[]).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(open(&mut greedy).await.unwrap());
+    }
+    assert_eq!(
+        open(&mut greedy).await.unwrap_err().code(),
+        Code::ResourceExhausted,
+        "three of four are a user's share"
+    );
+    let mut other = client_as(&daemon.socket(), 12_002, &[]).await;
+    held.push(open(&mut other).await.unwrap());
+    drop(held);
+    let until = Instant::now() + Duration::from_secs(20);
+    while open(&mut greedy).await.is_err() {
+        assert!(Instant::now() < until, "what was given back is not free");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root, to connect as another user"]
+async fn bad_frames_of_a_stream_make_pauses_while_it_goes_on_and_for_all_streams_of_the_user() {
+    let (daemon, _folder) = start("[[callers]]\nname = \"all\"\nmalformed_burst = 5\n");
+    let mut client = client_as(&daemon.socket(), 12_001, &[]).await;
+    let frame = ScanMrzRequest { frame: broken() };
+    let (frames, sent) = tokio::sync::mpsc::unbounded_channel();
+    let mut events = client.scan_mrz(UnboundedReceiverStream::new(sent)).await.unwrap().into_inner();
+    let (others, sent) = tokio::sync::mpsc::unbounded_channel();
+    let mut beside = client.scan_mrz(UnboundedReceiverStream::new(sent)).await.unwrap().into_inner();
+    let mut told = 0;
+    let ended = loop {
+        frames.send(frame.clone()).unwrap();
+        match events.message().await {
+            Ok(event) => assert!(event.is_some()),
+            Err(status) => break status,
+        }
+        told += 1;
+    };
+    assert!((6..9).contains(&told), "{told} frames were looked at");
+    assert_eq!((ended.code(), reason(&ended).as_str()), (Code::ResourceExhausted, "TOO_MUCH_MALFORMED"));
+    others.send(frame).unwrap();
+    let ended = beside.message().await.unwrap_err();
+    assert_eq!(reason(&ended), "TOO_MUCH_MALFORMED");
+    assert!(retry_after(&ended) <= Duration::from_millis(250));
+    let mut innocent = client_as(&daemon.socket(), 12_002, &[]).await;
+    faces(&mut innocent, photo("selfie.jpg")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,6 +21,7 @@ use vouch::api::callers::Callers;
 use vouch::api::proto::{self, verify_event, verify_live_event, verify_live_request};
 use vouch::api::service::VerificationService;
 use vouch::calibration::{CalibrationSet, find_calibration_dir};
+use vouch::config::Config;
 use vouch::decoders::Decoders;
 use vouch::inference::batcher::BatchRunner;
 use vouch::inference::registry::Registry;
@@ -288,7 +289,8 @@ fn call(method: &str, body: Vec<u8>) -> Answer {
     let daemon = &*DAEMON;
     let started = Instant::now();
     let answer = daemon.runtime.block_on(async {
-        let (slot, callers) = (Arc::clone(&daemon.slot), Callers::resolve(&[], 1 << 30).expect("no names to look up"));
+        let (slot, callers) =
+            (Arc::clone(&daemon.slot), Callers::resolve(&Config::default()).expect("no names to look up"));
         let longest = Duration::from_secs(30);
         let mut service = VerificationService::server(slot, callers, Counts::default(), MAX_MESSAGE_BYTES, longest);
         let request = http::Request::post(format!("/vouch.v1.Verification/{method}"))

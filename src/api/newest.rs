@@ -2,10 +2,10 @@
 //!
 //! Called by `scan_mrz` and `verify_live`, whose callers send frames as fast as a camera gives them. At most two frames of a stream are held beside the one at work.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tonic::{Code, Streaming};
 
@@ -18,10 +18,30 @@ const DRAIN_CHECK: Duration = Duration::from_millis(200);
 
 /// The newest of what has arrived.
 pub struct Newest<T> {
-    arrived: watch::Receiver<Option<T>>,
+    slot: Arc<Slot<T>>,
     /// Ended with this, whatever is waited for then.
     receiving: JoinSet<Result<(), Error>>,
+    /// How it ended, if it has.
+    ended: Option<Result<(), Error>>,
     engine: Arc<Engine>,
+}
+
+/// Where the newest lies until it is taken.
+struct Slot<T> {
+    newest: Mutex<Option<T>>,
+    arrived: Notify,
+}
+
+impl<T> Slot<T> {
+    fn lock(&self) -> MutexGuard<'_, Option<T>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, item: T) {
+        // What it replaces is dropped after the lock is free.
+        let _replaced = self.lock().replace(item);
+        self.arrived.notify_one();
+    }
 }
 
 /// What is to be looked at.
@@ -34,7 +54,7 @@ pub enum Arrival {
     Nothing,
 }
 
-impl<T: Clone + Send + Sync + 'static> Newest<T> {
+impl<T: Send + 'static> Newest<T> {
     /// Takes messages in until the caller sends no more. `accept` makes of each what is looked at, or `None` for what is not, and the error that ends the stream.
     pub fn of<M: Send + 'static>(
         engine: &Arc<Engine>,
@@ -42,57 +62,59 @@ impl<T: Clone + Send + Sync + 'static> Newest<T> {
         field: &'static str,
         accept: impl FnMut(M) -> Result<Option<T>, Error> + Send + 'static,
     ) -> Self {
-        let (newest, arrived) = watch::channel(None);
+        let slot = Arc::new(Slot { newest: Mutex::new(None), arrived: Notify::new() });
         let mut receiving = JoinSet::new();
-        receiving.spawn(receive(messages, field, newest, accept));
-        Self { arrived, receiving, engine: Arc::clone(engine) }
+        receiving.spawn(receive(messages, field, Arc::clone(&slot), accept));
+        Self { slot, receiving, ended: None, engine: Arc::clone(engine) }
     }
 
-    /// Waits for a moment for a frame that was not yet taken.
+    /// Waits for a moment for a frame. One that is not taken is told again; the last one before what ended the stream.
     ///
     /// # Errors
     /// [`Error::Unavailable`] while draining, and what ended the stream.
     pub async fn wait(&mut self) -> Result<Arrival, Error> {
-        match tokio::time::timeout(DRAIN_CHECK, self.arrived.changed()).await {
-            Ok(Ok(())) => {
-                // Told again by the next call if it is not taken.
-                self.arrived.mark_changed();
-                Ok(Arrival::Frame)
+        if self.slot.lock().is_none() && self.ended.is_none() {
+            tokio::select! {
+                () = self.slot.arrived.notified() => {}
+                ended = self.receiving.join_next() => {
+                    let panicked = |_| Err(Error::internal("receiving panicked"));
+                    self.ended = Some(ended.unwrap_or(Ok(Ok(()))).unwrap_or_else(panicked));
+                }
+                () = tokio::time::sleep(DRAIN_CHECK) => {}
             }
-            Ok(Err(_)) => {
-                let ended = self.receiving.join_next().await;
-                ended
-                    .unwrap_or(Ok(Ok(())))
-                    .unwrap_or_else(|_| Err(Error::internal("receiving panicked")))
-                    .map(|()| Arrival::Ended)
-            }
-            Err(_) if self.engine.admission.status().draining => {
-                Err(Error::Unavailable { state: Unavailable::Draining, retry_after: Duration::from_secs(1) })
-            }
-            Err(_) => Ok(Arrival::Nothing),
         }
+        if self.slot.lock().is_some() {
+            return Ok(Arrival::Frame);
+        }
+        if let Some(ended) = self.ended.take() {
+            return ended.map(|()| Arrival::Ended);
+        }
+        if self.engine.admission.status().draining {
+            return Err(Error::Unavailable { state: Unavailable::Draining, retry_after: Duration::from_secs(1) });
+        }
+        Ok(Arrival::Nothing)
     }
 
     /// Looks at the newest without taking it.
     pub fn peek<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
-        self.arrived.borrow().as_ref().map(look)
+        self.slot.lock().as_ref().map(look)
     }
 
     /// Takes the newest.
     pub fn take(&mut self) -> Option<T> {
-        self.arrived.borrow_and_update().clone()
+        self.slot.lock().take()
     }
 }
 
 async fn receive<M, T>(
     mut messages: Streaming<M>,
     field: &'static str,
-    newest: watch::Sender<Option<T>>,
+    slot: Arc<Slot<T>>,
     mut accept: impl FnMut(M) -> Result<Option<T>, Error>,
 ) -> Result<(), Error> {
     while let Some(message) = next(&mut messages, field).await? {
         if let Some(frame) = accept(message)? {
-            newest.send_replace(Some(frame));
+            slot.put(frame);
         }
     }
     Ok(())

@@ -16,6 +16,7 @@ use super::listener::{Access, PeerIdentity};
 use super::proto::ReloadRequest;
 use super::proto::ReloadResponse;
 use super::proto::administration_server::{Administration, AdministrationServer};
+use super::unwind::caught;
 use crate::audit::AuditLog;
 use crate::audit::record::{AskedBy, Loaded as AuditLoaded};
 use crate::config::{Config, ConfigError, Loaded};
@@ -78,7 +79,8 @@ impl Reloader {
         let work = tokio::spawn(async move {
             let mut config = reloader.config.lock().await;
             systemd::reloading();
-            let result = reloader.exchange(&mut config, asked_by).await;
+            let result = caught(reloader.exchange(&mut config, asked_by)).await;
+            // Whatever came of it, or the service manager would wait for it until it gives the daemon up.
             systemd::ready();
             let word = if result.is_ok() { "done" } else { "refused" };
             metrics::counter!(names::RELOADS, "result" => word).increment(1);
@@ -94,7 +96,7 @@ impl Reloader {
             }
             result
         });
-        work.await.unwrap_or_else(|_| Err(Error::internal("a reload panicked; its place stands in the journal")))
+        work.await.unwrap_or_else(|_| Err(Error::internal("a reload was cut off")))
     }
 
     /// Waits for the reload that goes on, for a moment: to be called before the process ends, when no more sessions are made.
@@ -109,8 +111,7 @@ impl Reloader {
         let refused = |problems: String| Error::ReloadRefused { problems };
         let read = (self.read)().map_err(|error| refused(error.to_string()))?.config;
         let access = Access::resolve(&read.socket).map_err(|error| refused(error.to_string()))?;
-        let callers = Callers::resolve(&read.callers, read.limits.max_arriving_bytes)
-            .map_err(|error| refused(error.to_string()))?;
+        let callers = Callers::resolve(&read).map_err(|error| refused(error.to_string()))?;
         let is_reloaded = |key: &String| {
             RELOADED.iter().any(|reloaded| key == reloaded || (reloaded.ends_with('.') && key.starts_with(reloaded)))
         };

@@ -15,6 +15,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use super::callers::Share;
 use super::convert;
 use super::newest::{Arrival, Newest};
 use super::proto::{self, ScanMrzEvent, ScanMrzRequest};
@@ -46,10 +47,11 @@ const WAITING_EVENTS: usize = 4;
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// A frame and its place in the stream; of one that cannot be used only why.
-#[derive(Clone)]
 struct Frame {
     index: u32,
     data: Result<Bytes, proto::Warning>,
+    /// Until it is looked at, it is a part of what callers may have on its way.
+    held: Option<Share>,
 }
 
 /// What a frame shows; what is wrong with it as a warning.
@@ -79,15 +81,18 @@ async fn scan(
     frames: Streaming<ScanMrzRequest>,
     events: &mpsc::Sender<Result<ScanMrzEvent, Status>>,
 ) -> Result<(), Error> {
-    let (engine, audit) = (Arc::clone(&call.engine), call.audit.clone());
+    let (engine, audit, conduct) = (Arc::clone(&call.engine), call.audit.clone(), Arc::clone(&call.conduct));
     let mut indices = 0..;
     let mut newest = Newest::of(&call.engine, frames, FIELD, move |ScanMrzRequest { frame }| {
         audit.frame(&frame);
-        let data = match usable(&engine, &frame) {
-            Ok(()) => Ok(frame),
-            Err(error) => Err(refused(error)?),
+        let (data, held) = match usable(&engine, &frame) {
+            Ok(()) => {
+                let held = conduct.hold_frame(frame.len() as u64)?;
+                (Ok(frame), held)
+            }
+            Err(error) => (Err(refused(error)?), None),
         };
-        Ok(indices.next().map(|index| Frame { index, data }))
+        Ok(indices.next().map(|index| Frame { index, data, held }))
     });
     let mut fusion = MrzFusion::new(call.today());
     let mut looked_at = 0;
@@ -98,6 +103,7 @@ async fn scan(
             Arrival::Ended => return Ok(()),
             Arrival::Nothing => continue,
         }
+        call.conduct.check()?;
         // A place first: the frame that is the newest then is looked at.
         let place = match call.enter(newest.peek(Frame::bytes).unwrap_or(0)).await {
             Ok(place) => place,
@@ -111,6 +117,7 @@ async fn scan(
         };
         let Some(frame) = newest.take() else { continue };
         let index = frame.index;
+        drop(frame.held);
         looked_at += 1;
         let work = look(call, frame.data, place, fusion);
         let (looked, fused);

@@ -61,8 +61,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
 /// handler sees it; what all callers have begun to send is bounded by `max_arriving_bytes`, and what waits by `max_waiting_bytes`.
 const MAX_STREAMS_PER_CONNECTION: u32 = 64;
 
-/// What a request may take beyond `max_request_seconds` before the transport ends it: requests end by their own deadline, and this catches
-/// those that never arrive whole.
+/// What a request may take beyond `max_request_seconds` before it is ended here: requests end by their own deadline, and this catches those that never arrive whole.
 const READING_GRACE: Duration = Duration::from_secs(5);
 
 /// A caller that says nothing for so long is asked whether it is there, and has so long to answer: one that was stopped, or that reads nothing, does not keep its connection for ever.
@@ -105,19 +104,20 @@ pub async fn serve(
     let Accepting { incoming, connections, file: _file } =
         reservation.listen()?.accept(config.limits.max_connections, Arc::clone(&callers))?;
     let stop_accepting = CancellationToken::new();
+    let longest = Duration::from_secs(config.limits.max_request_seconds) + READING_GRACE;
     let router = tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(ALIVE_TIMEOUT))
-        .timeout(Duration::from_secs(config.limits.max_request_seconds) + READING_GRACE)
         .layer(tower::layer::layer_fn({
             let access = Arc::clone(&access);
             move |inner| Observing { inner, callers: Arc::clone(&callers), access: Arc::clone(&access) }
         }))
         .layer(AuditLayer { log: audit })
         .layer(InterceptorLayer::new(move |request| enforce(&access, request)))
+        .layer(tower::layer::layer_fn(move |inner| Bounded { inner, longest }))
         .layer(MapResponseLayer::new(unreadable_as_input_error))
         .layer(tower::layer::layer_fn(Caught))
         .add_routes(services.routes());
@@ -202,6 +202,35 @@ where
         }
         let answer = self.inner.call(request);
         Box::pin(async move { answer.await.map(|response| observer.watch(response).map(Body::new)) })
+    }
+}
+
+/// Ends calls that are not answered in time, as those are whose message never comes whole, which no handler sees.
+#[derive(Clone)]
+struct Bounded<S> {
+    inner: S,
+    longest: Duration,
+}
+
+impl<S, A, B> Service<http::Request<A>> for Bounded<S>
+where
+    S: Service<http::Request<A>, Response = http::Response<B>>,
+    S::Future: Send + 'static,
+    B: Default,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<A>) -> Self::Future {
+        let answer = tokio::time::timeout(self.longest, self.inner.call(request));
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| Ok(tonic::Status::from(Error::DeadlineExceeded).into_http()))
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use super::callers::Share;
 use super::convert::{self, milliseconds};
 use super::newest::{self, Arrival, Newest};
 use super::proto::verify_live_event::Event;
@@ -98,9 +99,9 @@ struct Wanted {
 }
 
 /// What the receiving side hands over.
-#[derive(Clone)]
 enum Incoming {
-    Frame(Frame),
+    /// Until it is looked at, it is a part of what callers may have on its way.
+    Frame { frame: Frame, _held: Option<Share> },
     /// A frame that ends the session. Nothing is taken in after it.
     End(Reason),
 }
@@ -121,6 +122,8 @@ struct Held<'a> {
     counts: Arc<Counts>,
     last_frame: u32,
     _place: OwnedSemaphorePermit,
+    /// Of its user's sessions, and of what callers may have on its way: the reference.
+    _shares: [Option<Share>; 2],
 }
 
 async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &Events) -> Result<(), Error> {
@@ -134,6 +137,7 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
         Some(_) => return Err(Error::invalid("policy", "POLICY_MISSING", "the first message must be the policy")),
         None => return Ok(()),
     };
+    let shares = [call.conduct.hold_session()?, call.conduct.hold_frame(wanted.reference.len() as u64)?];
     let Ok(place) = Arc::clone(&call.engine.live_places).try_acquire_owned() else {
         return Err(Error::Overloaded { retry_after: Duration::from_secs(1) });
     };
@@ -143,7 +147,8 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
     let session =
         LiveSession::new(&call.engine, wanted.policy.clone(), &wanted.operating_point, &call.context, system_chance())?;
     let counts = Arc::new(Counts::default());
-    let held = Held { call, events, wanted, counts: Arc::clone(&counts), last_frame: 0, _place: place };
+    let held =
+        Held { call, events, wanted, counts: Arc::clone(&counts), last_frame: 0, _place: place, _shares: shares };
     let Some(session) = session else {
         let verdict = Verdict {
             reasons: vec![Reason::NotCalibrated],
@@ -161,7 +166,7 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
     let compares_clocks = held.wanted.policy.rehearsal.is_none();
     let mut intake = Intake::new(call.engine.live.bounds, compares_clocks);
     let mut has_ended = false;
-    let audit = call.audit.clone();
+    let (audit, conduct) = (call.audit.clone(), Arc::clone(&call.conduct));
     let newest = Newest::of(&call.engine, messages, "frame", move |request: VerifyLiveRequest| {
         let Some(Message::Frame(frame)) = request.message else {
             return Err(Error::invalid("policy", "POLICY_TWICE", "only the first message may be a policy"));
@@ -173,7 +178,10 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
         let taken = intake.take(frame.index, frame.captured_us, &frame.image, milliseconds(started.elapsed()));
         counts.received.store(intake.frames(), Ordering::Relaxed);
         Ok(Some(match taken {
-            Ok(at_ms) => Incoming::Frame(Frame { index: frame.index, at_ms, file: frame.image }),
+            Ok(at_ms) => {
+                let _held = conduct.hold_frame(frame.image.len() as u64)?;
+                Incoming::Frame { frame: Frame { index: frame.index, at_ms, file: frame.image }, _held }
+            }
             Err(reason) => {
                 has_ended = true;
                 Incoming::End(reason)
@@ -208,9 +216,10 @@ impl Held<'_> {
                 let verdict = session.end(reason);
                 return self.decide(Some(&session), verdict).await;
             }
+            self.call.conduct.check()?;
             last_arrival = Instant::now();
             let bytes = newest.peek(|incoming| match incoming {
-                Incoming::Frame(frame) => frame.file.len() as u64,
+                Incoming::Frame { frame, .. } => frame.file.len() as u64,
                 Incoming::End(_) => 0,
             });
             // A place first: the frame that is the newest then is looked at.
@@ -224,7 +233,7 @@ impl Held<'_> {
                 Err(error) => return Err(error),
             };
             let frame = match newest.take() {
-                Some(Incoming::Frame(frame)) => frame,
+                Some(Incoming::Frame { frame, .. }) => frame,
                 Some(Incoming::End(reason)) => {
                     let verdict = session.end(reason);
                     drop(place);

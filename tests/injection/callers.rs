@@ -5,12 +5,14 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use prost::Message;
 use rand::{RngExt, SeedableRng};
-use vouch::api::proto::DetectFacesRequest;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use vouch::api::proto::{DetectFacesRequest, ReadDocumentRequest, ScanMrzRequest};
 
 use super::Row;
-use super::stand::Stand;
+use super::stand::{Stand, in_time};
 use super::wire::{self, Refusal};
 
 /// What a flood may cost the daemon while it lasts.
@@ -220,7 +222,9 @@ pub fn never_reads(stand: &mut Stand, row: &mut Row) {
 
 /// The transport ends what never arrives whole, some seconds after the time that a request may take.
 pub fn half_a_message(stand: &mut Stand, row: &mut Row) {
+    const LATE: &str = "vouch_requests_total{rpc=\"DetectFaces\",code=\"DEADLINE_EXCEEDED\"}";
     beside_a_bystander(stand, row, |stand, row| {
+        let late = stand.count(LATE);
         let bytes = upload();
         let began = Instant::now();
         let mut all: Vec<_> = (0..8)
@@ -234,10 +238,12 @@ pub fn half_a_message(stand: &mut Stand, row: &mut Row) {
             .collect();
         for stream in &mut all {
             let is_told = std::iter::from_fn(|| wire::read(stream).ok())
-                .any(|frame| frame.stream == 1 && (frame.kind == wire::HEADERS || frame.kind == wire::RST_STREAM));
+                .any(|frame| frame.stream == 1 && frame.kind == wire::HEADERS && frame.flags & wire::END_STREAM != 0);
             row.expect(is_told, || "half a message is waited for without end".into());
-            row.end("ended by the transport");
+            row.end("DEADLINE_EXCEEDED");
         }
+        let told = stand.count(LATE) - late;
+        row.expect(told == 8, || format!("{told} of 8 halves of messages were ended with DEADLINE_EXCEEDED"));
         // Three seconds for the request and five for its arrival.
         let took = began.elapsed();
         row.expect((7.0..12.0).contains(&took.as_secs_f64()), || format!("half a message was ended after {took:?}"));
@@ -276,6 +282,54 @@ pub fn too_much_on_its_way(stand: &mut Stand, row: &mut Row) {
     (0..refused).for_each(|_| row.end("refused"));
     row.expect(now.resident_mb <= before.resident_mb + ARRIVING_MB + FLOOD_MEMORY_MB, || {
         format!("{} MB before, {} MB with what is on its way", before.resident_mb, now.resident_mb)
+    });
+}
+
+/// Messages of 16 MB that are 8 million empty pictures, of 32 bytes each in memory once they are decoded.
+pub fn many_parts(stand: &mut Stand, row: &mut Row) {
+    beside_a_bystander(stand, row, |stand, row| {
+        let before = stand.state();
+        let mut client = stand.client();
+        let request = ReadDocumentRequest { images: vec![Bytes::new(); 8 << 20], parts: Vec::new() };
+        stand.forget_peak();
+        for _ in 0..3 {
+            let asked = client.read_document(request.clone());
+            let ended = stand.runtime.block_on(in_time(asked));
+            let end = ended.map_or_else(|end| end, |_| "OK".into());
+            row.expect(end == "INVALID_ARGUMENT (MESSAGE_MALFORMED)", || end.clone());
+            row.end(end);
+        }
+        let peak_mb = stand.peak_mb();
+        row.expect(peak_mb <= before.resident_mb + FLOOD_MEMORY_MB, || {
+            format!("{} MB before, {peak_mb} MB at most with messages of many parts", before.resident_mb)
+        });
+    });
+}
+
+/// Frames of 7 MB that are no pictures, in streams that go on, and together more than the daemon holds: what was looked at is not held, the memory of each stream is bounded with what is on
+/// its way, and the last are refused.
+pub fn frames_of_many_streams(stand: &mut Stand, row: &mut Row) {
+    let before = stand.state();
+    stand.forget_peak();
+    let frame = ScanMrzRequest { frame: vec![7; 7 << 20].into() };
+    let mut client = stand.client();
+    let (mut streams, mut refused) = (Vec::new(), 0);
+    for _ in 0..40 {
+        let (frames, sent) = tokio::sync::mpsc::unbounded_channel();
+        frames.send(frame.clone()).unwrap();
+        let events = stand.runtime.block_on(in_time(client.scan_mrz(UnboundedReceiverStream::new(sent)))).unwrap();
+        let mut events = events.into_inner();
+        let end = stand.runtime.block_on(in_time(events.message()));
+        let end = end.map_or_else(|end| end, |event| event.map_or("OK".into(), |_| "told, stream goes on".into()));
+        refused += u32::from(end == "RESOURCE_EXHAUSTED (OVERLOADED)");
+        row.expect(end == "told, stream goes on" || refused > 0, || format!("a frame that is no picture: {end}"));
+        row.end(end);
+        streams.push((frames, events));
+    }
+    let peak_mb = stand.peak_mb();
+    row.expect(refused > 0, || "nobody was refused".into());
+    row.expect(peak_mb <= before.resident_mb + ARRIVING_MB + FLOOD_MEMORY_MB, || {
+        format!("{} MB before, {peak_mb} MB at most with frames of 40 streams", before.resident_mb)
     });
 }
 

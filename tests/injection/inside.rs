@@ -139,9 +139,13 @@ fn expect_open_again(stand: &Stand, row: &mut Row) {
 
 fn in_a_reload(stand: &mut Stand, row: &mut Row) {
     let bystander = stand.bystander();
+    let refused = |stand: &Stand| stand.count("vouch_reloads_total{result=\"refused\"}");
+    let before = refused(stand);
     arm(stand, "reload");
     let end = models::reload(stand);
     row.expect(has_fired(stand, "reload") && end == "INTERNAL", || format!("a reload that panics: {end}"));
+    // Counted after the service manager was told that it is over.
+    row.expect(refused(stand) == before + 1, || "a reload that panics is not told as over".into());
     row.end(end);
     let end = models::reload(stand);
     row.expect(end == "OK", || format!("the next reload: {end}"));

@@ -21,7 +21,7 @@ use vouch::api::proto::verify_event::Event;
 use vouch::api::proto::{CheckResult, GetStatusRequest, MatchFacesRequest, Media, MediaKind, VerifyRequest};
 
 use super::{Row, callers, decoders, host, models};
-use crate::common::decoders::resident_of_decoders;
+use crate::common::decoders::{field, resident_of_decoders};
 use crate::common::{self, Client, photo, root, vouchd};
 
 /// Longer than anything here takes on a busy machine with an unoptimised daemon.
@@ -449,6 +449,24 @@ impl Stand {
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
+    }
+
+    /// From now on [`Self::peak_mb`] counts.
+    pub fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
+    /// The most resident memory since then.
+    pub fn peak_mb(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        field(&status, "VmHWM").trim_end_matches(" kB").trim().parse::<u64>().unwrap() >> 10
+    }
+
+    /// One counter of the metrics; 0 if it is not there yet.
+    pub fn count(&self, series: &str) -> u64 {
+        let text = self.metrics().unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)).map_or("0", str::trim);
+        value.parse().unwrap()
     }
 
     /// Processor time that the daemon has used.

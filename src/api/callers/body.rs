@@ -1,10 +1,9 @@
 //! The body of a request, whose bytes are counted as they come, and which ends where a policy says that it is too long, or where what all callers have
 //! begun to send and not finished is more than the daemon holds for them.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,12 +11,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-use super::{Policy, share_of};
+use super::Policy;
+use super::room::{Holder, Room};
 use crate::api::status::{no_room, with_details};
 use crate::error::{Error, Quota};
 
 /// When it is worth trying again while too many messages are on their way: they arrive whole, or their time is up.
-const RETRY_WHEN_FULL: Duration = Duration::from_secs(1);
+pub(super) const RETRY_WHEN_FULL: Duration = Duration::from_secs(1);
 
 /// Bytes of a message that are not counted, so that small questions, as for the state, are heard also when there is no room.
 const FREE_BYTES: u64 = 4096;
@@ -30,50 +30,6 @@ pub struct Read {
     pub is_too_long: AtomicBool,
 }
 
-/// Bytes of messages that are on their way: tonic holds each until it is whole, and no handler has seen it. Whole ones wait at the door (`pipeline::admission`), which has a bound of its own.
-#[derive(Debug)]
-pub struct Arriving {
-    most: u64,
-    held: Mutex<Held>,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    all: u64,
-    /// By user; nobody who holds nothing.
-    of: BTreeMap<u32, u64>,
-}
-
-impl Arriving {
-    pub fn new(most: u64) -> Self {
-        Self { most, held: Mutex::default() }
-    }
-
-    /// Takes what a user's message has grown by; false if there is no room, or none for this user.
-    fn grow(&self, uid: u32, is_operator: bool, bytes: u64) -> bool {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = held.of.get(&uid).copied().unwrap_or(0);
-        let share = if is_operator { self.most } else { share_of(self.most) };
-        if held.all + bytes > self.most || own + bytes > share {
-            return false;
-        }
-        held.all += bytes;
-        held.of.insert(uid, own + bytes);
-        true
-    }
-
-    fn shrink(&self, uid: u32, bytes: u64) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.all = held.all.saturating_sub(bytes);
-        if let Some(own) = held.of.get_mut(&uid) {
-            *own = own.saturating_sub(bytes);
-            if *own == 0 {
-                held.of.remove(&uid);
-            }
-        }
-    }
-}
-
 /// Where gRPC's messages end within a body: each begins with a byte and four of its length.
 #[derive(Debug, Default)]
 struct Framing {
@@ -83,11 +39,13 @@ struct Framing {
     missing: u64,
     /// Of the message, here.
     here: u64,
+    /// Of the last message that was whole.
+    whole: u64,
 }
 
 impl Framing {
-    /// Bytes of the message that is not whole yet, after more of the body.
-    fn feed(&mut self, mut data: &[u8]) -> u64 {
+    /// Takes more of the body in.
+    fn feed(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
             if self.head_bytes < self.head.len() {
                 let taken = data.len().min(self.head.len() - self.head_bytes);
@@ -103,10 +61,14 @@ impl Framing {
                 data = &data[taken as usize..];
             }
             if self.head_bytes == self.head.len() && self.missing == 0 {
-                *self = Self::default();
+                *self = Self { whole: self.here, ..Self::default() };
             }
         }
-        self.here
+    }
+
+    /// Bytes that tonic holds: of the message that is not whole yet, or of the last one, whose memory it keeps for the next.
+    fn held(&self) -> u64 {
+        self.here.max(self.whole)
     }
 }
 
@@ -115,9 +77,9 @@ pub struct Measured {
     body: tonic::body::Body,
     read: Arc<Read>,
     policy: Arc<Policy>,
-    arriving: Arc<Arriving>,
-    uid: u32,
-    is_operator: bool,
+    /// Bytes of messages that are on their way: tonic holds each until it is whole, and no handler has seen it. Whole ones wait at the door (`pipeline::admission`), which has a bound of its own.
+    arriving: Arc<Room>,
+    holder: Holder,
     /// Whether the bytes count for the policy.
     counted: bool,
     framing: Framing,
@@ -127,14 +89,13 @@ pub struct Measured {
 
 impl Measured {
     pub(super) fn new(body: tonic::body::Body, permit: &super::Permit) -> Self {
-        let super::Permit { callers, uid, is_operator, policy, read, counted, .. } = permit;
+        let super::Permit { callers, holder, policy, read, counted, .. } = permit;
         Self {
             body,
             read: Arc::clone(read),
             policy: Arc::clone(policy),
             arriving: Arc::clone(&callers.arriving),
-            uid: *uid,
-            is_operator: *is_operator,
+            holder: *holder,
             counted: *counted,
             framing: Framing::default(),
             held: 0,
@@ -152,13 +113,14 @@ impl Measured {
             let policy = self.policy.name.clone();
             return Err(with_details(Error::QuotaSpent { quota: Quota::Bytes, policy, limit, retry_after: None }));
         }
-        let here = self.framing.feed(data).saturating_sub(FREE_BYTES);
-        if here < self.held {
-            self.arriving.shrink(self.uid, self.held - here);
-        } else if here > self.held && !self.arriving.grow(self.uid, self.is_operator, here - self.held) {
+        self.framing.feed(data);
+        let held = self.framing.held().saturating_sub(FREE_BYTES);
+        if held < self.held {
+            self.arriving.shrink(self.holder.uid, self.held - held);
+        } else if held > self.held && !self.arriving.grow(self.holder, held - self.held) {
             return Err(no_room(RETRY_WHEN_FULL));
         }
-        self.held = here;
+        self.held = held;
         Ok(())
     }
 }
@@ -189,7 +151,7 @@ impl Body for Measured {
 
 impl Drop for Measured {
     fn drop(&mut self) {
-        self.arriving.shrink(self.uid, self.held);
+        self.arriving.shrink(self.holder.uid, self.held);
     }
 }
 
@@ -198,30 +160,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_is_the_message_that_is_not_whole_however_it_comes() {
+    fn what_is_held_is_the_message_that_is_not_whole_or_the_last_one_however_it_comes() {
         let message = |length: u32| [&[0][..], &length.to_be_bytes(), &vec![7; length as usize]].concat();
         let body = [message(10), message(0), message(300), message(1)].concat();
         for step in [1, 2, 3, 5, 7, 64, 1000] {
             let (mut framing, mut most) = (Framing::default(), 0);
             for piece in body.chunks(step) {
-                most = most.max(framing.feed(piece));
+                framing.feed(piece);
+                most = most.max(framing.here);
             }
-            assert_eq!(framing.feed(&[]), 0, "in steps of {step}");
+            assert_eq!((framing.here, framing.held()), (0, 1), "in steps of {step}");
             assert!(most < 300 && (step > 200 || most >= 300 - step as u64), "{most} in steps of {step}");
         }
         let mut framing = Framing::default();
-        assert_eq!(framing.feed(&message(u32::MAX >> 8)[..1005]), 1000);
-    }
-
-    #[test]
-    fn a_user_has_a_share_and_the_operator_what_is_left_and_all_comes_back() {
-        let arriving = Arriving::new(1000);
-        assert!(arriving.grow(1, false, 750) && !arriving.grow(1, false, 1) && arriving.grow(2, false, 200));
-        assert!(!arriving.grow(2, false, 51) && arriving.grow(0, true, 50) && !arriving.grow(0, true, 1));
-        for (uid, bytes) in [(1, 750), (2, 200), (0, 50)] {
-            arriving.shrink(uid, bytes);
-        }
-        let held = arriving.held.lock().unwrap();
-        assert!(held.all == 0 && held.of.is_empty(), "{held:?}");
+        framing.feed(&message(2000));
+        framing.feed(&message(u32::MAX >> 8)[..1005]);
+        assert_eq!((framing.here, framing.held()), (1000, 2000));
     }
 }

@@ -92,8 +92,8 @@ impl Ledger {
 
     fn refusal(&self, quotas: &Quotas, now: Instant) -> Option<Refusal> {
         let refusal = |quota, retry_after| Some(Refusal { quota, retry_after });
-        if let Some(until) = self.paused_until.filter(|until| *until > now && quotas.malformed_burst > 0) {
-            return refusal(Quota::Malformed, until - now);
+        if let Some(pause) = self.paused(quotas, now) {
+            return Some(pause);
         }
         if quotas.max_concurrent > 0 && self.in_flight >= quotas.max_concurrent {
             let (least, most) = RETRY_WHEN_BUSY;
@@ -103,6 +103,12 @@ impl Ledger {
         let may_be_early = interval * (quotas.burst.max(1) - 1);
         let ahead = due.saturating_duration_since(now);
         if ahead > may_be_early { refusal(Quota::Rate, ahead - may_be_early) } else { None }
+    }
+
+    /// While the user has to pause after malformed input.
+    pub fn paused(&self, quotas: &Quotas, now: Instant) -> Option<Refusal> {
+        let until = self.paused_until.filter(|until| *until > now && quotas.malformed_burst > 0)?;
+        Some(Refusal { quota: Quota::Malformed, retry_after: until - now })
     }
 
     /// Counts what was refused elsewhere.
@@ -125,18 +131,15 @@ impl Ledger {
                     self.pause = Duration::ZERO;
                 }
             }
-            End::Malformed => self.malformed(quotas, 1, now),
+            End::Malformed => self.malformed(quotas, now),
         }
     }
 
-    /// Notes malformed input: a request, or so many frames of one.
-    pub fn malformed(&mut self, quotas: &Quotas, count: u32, now: Instant) {
-        if count == 0 {
-            return;
-        }
-        self.counts.malformed += u64::from(count);
+    /// Notes malformed input: a request, or a frame of one.
+    pub fn malformed(&mut self, quotas: &Quotas, now: Instant) {
+        self.counts.malformed += 1;
         self.forget(now);
-        self.malformed += f64::from(count);
+        self.malformed += 1.0;
         let most = f64::from(quotas.malformed_burst);
         if quotas.malformed_burst > 0 && self.malformed > most {
             // The next one after the pause is one too many again, unless it comes late.

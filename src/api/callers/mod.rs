@@ -7,21 +7,24 @@
 
 mod body;
 mod ledger;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 use tonic::Code;
 
-use body::{Arriving, Measured, Read};
+use body::{Measured, RETRY_WHEN_FULL, Read};
 pub use ledger::CallerCounts;
 use ledger::{End, Ledger, Quotas};
+pub use room::Share;
+use room::{Holder, Room, share_of};
 
 use super::listener::{BindError, PeerIdentity, group_ids, user_ids};
-use crate::config::{CallerPolicy, Rpc};
+use crate::config::{CallerPolicy, Config, Rpc};
 use crate::error::{Error, Quota};
 use crate::inference::Priority;
 use crate::ops::metrics as names;
@@ -40,12 +43,10 @@ const MAX_LABELS: usize = 128;
 pub struct Callers {
     policies: RwLock<Policies>,
     accounts: Mutex<Accounts>,
-    arriving: Arc<Arriving>,
-}
-
-/// What one user who is not the operator may have of something that all share: three quarters, so that nobody alone can take it from everybody else.
-pub fn share_of(all: u64) -> u64 {
-    all - all / 4
+    /// Bytes of messages that are not whole, and of frames that nobody has looked at.
+    arriving: Arc<Room>,
+    /// Sessions of active liveness.
+    sessions: Arc<Room>,
 }
 
 /// In the order of the configuration; the last one applies to everybody.
@@ -94,15 +95,19 @@ pub struct CallerStatus {
 }
 
 impl Callers {
-    /// Looks the names of all policies up. All callers together may have begun to send `arriving_bytes` of messages that are not whole.
+    /// Looks the names of all policies up.
     ///
     /// # Errors
     /// [`BindError::Unknown`] if this host has no such user or group.
-    pub fn resolve(policies: &[CallerPolicy], arriving_bytes: u64) -> Result<Arc<Self>, BindError> {
+    pub fn resolve(config: &Config) -> Result<Arc<Self>, BindError> {
         let policies =
-            policies.iter().chain([&CallerPolicy::default()]).map(Policy::resolve).collect::<Result<_, _>>()?;
-        let arriving = Arc::new(Arriving::new(arriving_bytes));
-        Ok(Arc::new(Self { policies: RwLock::new(policies), accounts: Mutex::default(), arriving }))
+            config.callers.iter().chain([&CallerPolicy::default()]).map(Policy::resolve).collect::<Result<_, _>>()?;
+        Ok(Arc::new(Self {
+            policies: RwLock::new(policies),
+            accounts: Mutex::default(),
+            arriving: Room::new(config.limits.max_arriving_bytes),
+            sessions: Room::new(config.live.max_sessions as u64),
+        }))
     }
 
     /// From now on the policies of `other` hold, for the next request of each caller. The accounts stay; whose policy is not the same any more is pardoned.
@@ -132,13 +137,14 @@ impl Callers {
             begins.map_err(|refusal| refusal.into_error(&policy.name, &policy.quotas))?;
         }
         let allows = rpc.is_none_or(|rpc| policy.rpcs.contains(&rpc));
+        let holder = Holder { uid, is_operator: peer.is_operator() };
+        let account = counted.then(|| (Arc::clone(self), Arc::clone(&policy), holder));
         Ok(Permit {
             callers: Arc::clone(self),
-            uid,
-            is_operator: peer.is_operator(),
+            holder,
             policy,
             read: Arc::default(),
-            conduct: Arc::default(),
+            conduct: Arc::new(Conduct { account, ..Conduct::default() }),
             allows,
             counted,
             begun,
@@ -321,8 +327,7 @@ impl Drop for ConnectionPermit {
 #[derive(Debug)]
 pub struct Permit {
     callers: Arc<Callers>,
-    uid: u32,
-    is_operator: bool,
+    holder: Holder,
     policy: Arc<Policy>,
     read: Arc<Read>,
     conduct: Arc<Conduct>,
@@ -340,11 +345,13 @@ pub struct Terms {
     pub conduct: Arc<Conduct>,
 }
 
-/// What a call shows of its caller before it ends.
+/// What a call shows of its caller before it ends, and what it holds of what all share.
 #[derive(Debug, Default)]
 pub struct Conduct {
     has_asked: AtomicBool,
-    malformed: AtomicU32,
+    has_sent_malformed: AtomicBool,
+    /// `None` for a call that nobody counts.
+    account: Option<(Arc<Callers>, Arc<Policy>, Holder)>,
 }
 
 impl Conduct {
@@ -353,9 +360,50 @@ impl Conduct {
         self.has_asked.store(true, Ordering::Relaxed);
     }
 
-    /// It sent something that cannot be read and does not end it, such as one frame of many.
+    /// It sent something that cannot be read and does not end it, such as one frame of many. It counts at once, as a request would.
     pub fn malformed(&self) {
-        self.malformed.fetch_add(1, Ordering::Relaxed);
+        self.has_sent_malformed.store(true, Ordering::Relaxed);
+        self.with_ledger(|ledger, policy| ledger.malformed(&policy.quotas, Instant::now()));
+    }
+
+    /// To be asked before a further frame is looked at.
+    ///
+    /// # Errors
+    /// [`Error::QuotaSpent`] while its user has to pause, whichever call of it sent what is malformed.
+    pub fn check(&self) -> Result<(), Error> {
+        let refused = self.with_ledger(|ledger, policy| {
+            let refusal = ledger.paused(&policy.quotas, Instant::now())?;
+            ledger.refuse(refusal.quota);
+            Some(refusal.into_error(&policy.name, &policy.quotas))
+        });
+        refused.flatten().map_or(Ok(()), Err)
+    }
+
+    /// Holds bytes of a frame that waits to be looked at.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if there is no room for them.
+    pub fn hold_frame(&self, bytes: u64) -> Result<Option<Share>, Error> {
+        self.hold(|callers| &callers.arriving, bytes)
+    }
+
+    /// Holds a session of active liveness.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if the user has its share of them.
+    pub fn hold_session(&self) -> Result<Option<Share>, Error> {
+        self.hold(|callers| &callers.sessions, 1)
+    }
+
+    fn hold(&self, room: impl FnOnce(&Callers) -> &Arc<Room>, amount: u64) -> Result<Option<Share>, Error> {
+        let Some((callers, _, holder)) = &self.account else { return Ok(None) };
+        let share = room(callers).take(*holder, amount);
+        share.map(Some).ok_or(Error::Overloaded { retry_after: RETRY_WHEN_FULL })
+    }
+
+    fn with_ledger<T>(&self, act: impl FnOnce(&mut Ledger, &Policy) -> T) -> Option<T> {
+        let (callers, policy, holder) = self.account.as_ref()?;
+        callers.lock().of.get_mut(&holder.uid).map(|account| act(&mut account.ledger, policy))
     }
 }
 
@@ -374,10 +422,11 @@ impl Permit {
         if !self.counted {
             return;
         }
-        let frames = self.conduct.malformed.load(Ordering::Relaxed);
+        let [has_asked, has_sent_malformed] =
+            [&self.conduct.has_asked, &self.conduct.has_sent_malformed].map(|flag| flag.load(Ordering::Relaxed));
         let end = match code {
             // Who sends nothing, or bad frames, has done no good.
-            Code::Ok if frames > 0 || !self.conduct.has_asked.load(Ordering::Relaxed) => End::Other,
+            Code::Ok if has_sent_malformed || !has_asked => End::Other,
             Code::Ok => End::Good,
             Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented | Code::OutOfRange => End::Malformed,
             _ => End::Other,
@@ -385,8 +434,7 @@ impl Permit {
         let now = Instant::now();
         let mut accounts = self.callers.lock();
         // Who has something at work is not forgotten.
-        let Some(account) = accounts.of.get_mut(&self.uid) else { return };
-        account.ledger.malformed(&self.policy.quotas, frames, now);
+        let Some(account) = accounts.of.get_mut(&self.holder.uid) else { return };
         account.ledger.end(&self.policy.quotas, end, now.saturating_duration_since(self.begun), now);
         account.ledger.read(self.read.bytes.load(Ordering::Relaxed));
         if self.read.is_too_long.load(Ordering::Relaxed) {
@@ -405,6 +453,10 @@ mod tests {
         PeerIdentity { uid, gid: 65_534, groups: groups.into(), pid: None }
     }
 
+    fn with_policies(policies: &[CallerPolicy]) -> Arc<Callers> {
+        Callers::resolve(&Config { callers: policies.to_vec(), ..Config::default() }).unwrap()
+    }
+
     fn uids(callers: &Callers) -> Vec<u32> {
         callers.status(None).into_iter().map(|status| status.uid).collect()
     }
@@ -417,7 +469,7 @@ mod tests {
             groups: groups.iter().copied().map(Principal::Id).collect(),
             ..CallerPolicy::default()
         };
-        let callers = Callers::resolve(&[policy("group", &[], &[50]), policy("one", &[1, 2], &[])], 1 << 20).unwrap();
+        let callers = with_policies(&[policy("group", &[], &[50]), policy("one", &[1, 2], &[])]);
         let of = |peer: PeerIdentity| callers.policy(&peer).name.clone();
         let found = [of(peer(1, &[])), of(peer(1, &[7, 50])), of(peer(50, &[])), of(peer(3, &[1]))];
         assert_eq!(found, ["one", "group", "default", "default"]);
@@ -425,7 +477,7 @@ mod tests {
 
     #[test]
     fn accounts_are_bounded_and_who_has_something_at_work_keeps_its_own() {
-        let callers = Callers::resolve(&[], 1 << 20).unwrap();
+        let callers = with_policies(&[]);
         let begin = |uid: u32| callers.begin(&peer(uid, &[]), true, Some(Rpc::Verify)).unwrap();
         let busy: Vec<Permit> = (0..1000).map(begin).collect();
         for uid in 1000..5000 {
@@ -446,7 +498,7 @@ mod tests {
 
     #[test]
     fn a_user_who_was_forgotten_and_comes_again_is_counted_on_in_metrics() {
-        let (callers, seen) = (Callers::resolve(&[], 1 << 20).unwrap(), Counts::default());
+        let (callers, seen) = (with_policies(&[]), Counts::default());
         let call = |uid: u32| callers.begin(&peer(uid, &[]), true, Some(Rpc::Verify)).unwrap().end(Code::Ok);
         let observe = || {
             metrics::with_local_recorder(&seen, || callers.observe());
@@ -464,7 +516,7 @@ mod tests {
 
     #[test]
     fn who_may_not_call_has_no_account_of_its_own() {
-        let callers = Callers::resolve(&[], 1 << 20).unwrap();
+        let callers = with_policies(&[]);
         for uid in 0..300 {
             let begun = callers.begin(&peer(uid, &[]), false, Some(Rpc::Verify));
             begun.into_iter().for_each(|permit| permit.end(Code::PermissionDenied));
@@ -479,7 +531,7 @@ mod tests {
         let rate = |per_minute| {
             let policy =
                 CallerPolicy { name: "a".into(), requests_per_minute: per_minute, burst: 1, ..CallerPolicy::default() };
-            Callers::resolve(&[policy], 1 << 20).unwrap()
+            with_policies(&[policy])
         };
         let callers = rate(1);
         let begins = || callers.begin(&peer(1, &[]), true, Some(Rpc::Verify)).is_ok();
@@ -497,7 +549,7 @@ mod tests {
             malformed_burst: 3,
             ..CallerPolicy::default()
         };
-        let callers = Callers::resolve(&[policy("kiosk", &[50]), policy("rest", &[])], 1 << 20).unwrap();
+        let callers = with_policies(&[policy("kiosk", &[50]), policy("rest", &[])]);
         let call = |groups: &[u32], code, conduct: fn(&Conduct)| {
             let permit = callers.begin(&peer(1, groups), true, Some(Rpc::ScanMrz)).ok()?;
             conduct(&permit.terms().conduct);
@@ -513,7 +565,7 @@ mod tests {
         assert!(call(&[50], Code::Ok, |_| ()).is_none() && call(&[], Code::Ok, |_| ()).is_none());
 
         // Frames count one by one, in a call that ends well.
-        let callers = Callers::resolve(&[policy("rest", &[])], 1 << 20).unwrap();
+        let callers = with_policies(&[policy("rest", &[])]);
         let permit = callers.begin(&peer(2, &[]), true, Some(Rpc::VerifyLive)).unwrap();
         permit.terms().conduct.asked();
         (0..4).for_each(|_| permit.terms().conduct.malformed());
@@ -524,7 +576,7 @@ mod tests {
 
     #[test]
     fn a_user_has_a_share_of_the_connections_and_the_operator_all() {
-        let callers = Callers::resolve(&[], 1 << 20).unwrap();
+        let callers = with_policies(&[]);
         let connections = |uid: u32| (0..20).map_while(|_| callers.connect(&peer(uid, &[]), 8)).collect::<Vec<_>>();
         assert_eq!((connections(1).len(), connections(2).len(), connections(0).len()), (6, 6, 8));
     }
