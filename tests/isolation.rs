@@ -399,14 +399,14 @@ fn while_no_process_can_be_started_those_that_are_there_answer_all() {
     let [program, away] = ["decoder", "away"].map(|name| folder.path().join(name));
     fs::copy(env!("CARGO_BIN_EXE_vouchd"), &program).unwrap();
     let (context, options, own) = (context(), DecodeOptions::default(), std::process::id());
-    let wear = Wear { questions: 3, processor: PATIENCE };
+    let wear = Wear { questions: 20, processor: PATIENCE };
     let decoders = isolated(PoolSettings { program: program.clone(), processes: 2, wear, ..settings() });
     let file = jpeg(&waves(64, 64), |_| ());
     let ask = || decoders.picture(&file, &options, &job(&context)).map(drop);
     let first = decoders_of(own);
     fs::rename(&program, &away).unwrap();
-    // Those that are past their time go on.
-    for _ in 0..10 {
+    // Those that are past their time go on, for as much again.
+    for _ in 0..30 {
         ask().unwrap();
     }
     assert_eq!(decoders_of(own), first);
@@ -414,14 +414,21 @@ fn while_no_process_can_be_started_those_that_are_there_answer_all() {
     kill(Pid::from_raw(first[0].cast_signed()), Signal::SIGKILL).unwrap();
     until("the killed one is gone", || !is_alive(first[0]));
     std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..5).try_for_each(|_| ask()))).collect();
+        let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..2).try_for_each(|_| ask()))).collect();
         asking.into_iter().for_each(|asking| asking.join().unwrap().unwrap());
     });
-    // With none at all, whoever asks hears when to come again, and then there are new ones.
+    // With none at all, all who ask hear at once when to come again, and then there are new ones.
     kill(Pid::from_raw(first[1].cast_signed()), Signal::SIGKILL).unwrap();
     until("the killed one is gone", || !is_alive(first[1]));
-    let error = ask().unwrap_err();
-    let Error::Unavailable { state: Unavailable::NoDecoder, retry_after } = error else { panic!("{error}") };
+    let began = Instant::now();
+    let asking: Vec<Error> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..8).map(|_| scope.spawn(|| ask().unwrap_err())).collect();
+        asking.into_iter().map(|asking| asking.join().unwrap()).collect()
+    });
+    let is_none = |error: &Error| matches!(error, Error::Unavailable { state: Unavailable::NoDecoder, .. });
+    assert!(asking.iter().all(is_none), "{asking:?}");
+    let retry_after = Duration::from_secs(1);
+    assert!(began.elapsed() < 3 * retry_after, "one after the other: {:?}", began.elapsed());
     fs::rename(&away, &program).unwrap();
     std::thread::sleep(retry_after);
     for _ in 0..10 {

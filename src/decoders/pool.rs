@@ -178,9 +178,9 @@ impl Idle {
 }
 
 impl State {
-    /// Whether a process has to be started, and may be.
-    fn may_start(&self, now: Instant) -> bool {
-        self.missing > 0 && self.rests_until.is_none_or(|until| now >= until)
+    /// Whether none is to be started at the moment.
+    fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
     }
 
     /// Whether it is the turn of who waits so: nobody older may have one.
@@ -376,10 +376,12 @@ impl Pool {
     /// Waits for a process.
     fn lend(&self, job: &Job<'_>) -> Result<Lent<'_>, Error> {
         let order = job.context.order();
-        let in_line = InLine::new(&self.shared, order);
+        let no_decoder = Error::Unavailable { state: Unavailable::NoDecoder, retry_after: RETRY_AFTER };
+        let mut in_line = InLine::new(&self.shared, order);
         let mut state = self.shared.state();
         loop {
-            job.context.check(Instant::now())?;
+            let now = Instant::now();
+            job.context.check(now)?;
             let is_turn = state.is_turn_of(in_line.place, self.processes);
             if is_turn && let Some(Idle { process, .. }) = state.idle.pop() {
                 let mut lent = Lent::new(&self.shared, &mut state, Some(process), order);
@@ -391,22 +393,24 @@ impl Pool {
                 tracing::warn!("a decoder process has ended at rest; another is started");
                 lent.end();
                 state = self.shared.state();
-            } else if is_turn && state.may_start(Instant::now()) {
+            } else if is_turn && state.missing > 0 && !state.rests(now) {
                 state.missing -= 1;
                 let place = Lent::new(&self.shared, &mut state, None, order);
                 drop(state);
+                // Others need not wait for the start; a process that comes back meanwhile is theirs.
+                drop(in_line);
                 let error = match place.filled(&self.starter, job) {
                     Ok(lent) => return Ok(lent),
                     Err(StartError::Pointless(error)) => return Err(error),
                     Err(error) => error,
                 };
                 tracing::error!(reason = error.to_string(), "a decoder process cannot be started");
+                in_line = InLine::new(&self.shared, order);
                 state = self.shared.state();
                 state.rests_until = Some(Instant::now() + RETRY_AFTER);
-                if state.missing >= self.processes {
-                    // Nobody has one that could be waited for.
-                    return Err(Error::Unavailable { state: Unavailable::NoDecoder, retry_after: RETRY_AFTER });
-                }
+            } else if state.missing >= self.processes && state.rests(now) {
+                // Nobody has one that could be waited for.
+                return Err(no_decoder);
             } else {
                 state = self.shared.freed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
             }
@@ -737,8 +741,8 @@ impl Starter {
                                 Err(error) => {
                                     let reason = error.to_string();
                                     tracing::warn!(reason, "a decoder process cannot be replaced after its time");
-                                    // Better than none, as long as it is not out of processor time, which would end it at a picture that is none the worse.
-                                    if worn.processor() < wear.processor {
+                                    // Better than none for as much again, but not until it is out of processor time, which would end it at a picture that is none the worse.
+                                    if worn.processor() < wear.processor && worn.answered < 2 * wear.questions {
                                         worn.stays_until = Some(Instant::now() + RETRY_AFTER);
                                         place.fill(Idle::new(worn));
                                     }
