@@ -539,6 +539,28 @@ async fn a_socket_passed_by_the_service_manager_is_served_and_left_in_place() {
 }
 
 #[test]
+fn as_many_files_may_be_open_as_the_host_allows() {
+    let (_directory, socket) = directory();
+    let mut command = command(&socket, &[("VOUCH_LIMITS__MAX_CONNECTIONS", "2000")]);
+    // SAFETY: setrlimit(2) may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 1024, rlim_max: 1500 };
+            let set = libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+            if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        });
+    }
+    let mut daemon = Daemon::of(command.spawn().unwrap(), &socket);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let open = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(open.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["1500", "1500"]);
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    let log = daemon.log();
+    assert!(log.contains("raise LimitNOFILE="), "{log}");
+}
+
+#[test]
 fn core_dumps_are_off_unless_asked_for() {
     let (_directory, socket) = directory();
     let core_limit = |daemon: &Daemon| {

@@ -21,12 +21,18 @@ use vouch::api::server::{ServeError, serve};
 use vouch::api::service::VerificationService;
 use vouch::audit::{AuditLog, OpenError};
 use vouch::cli::vouchd::Args;
-use vouch::config::{self, ConfigError, Flags, MetricsConfig, Principal};
+use vouch::config::{self, Config, ConfigError, Flags, MetricsConfig, Principal};
 use vouch::decoders::{self, Decoders};
 use vouch::error::exit;
 use vouch::ops::metrics::{Exporter, install};
 use vouch::ops::{logging, process, systemd, traces};
 use vouch::pipeline::{Engine, EngineSlot, LoadError};
+
+/// Of a decoder process: its socket, its memory, and what the kernel tells of that.
+const DESCRIPTORS_OF_A_DECODER: usize = 3;
+
+/// Of the sockets, the log, the runtime, connections to the metrics, and those that are kept spare.
+const OTHER_DESCRIPTORS: usize = 64;
 
 fn main() -> ExitCode {
     // Before anything else: a decoder process has no configuration, no log and no models.
@@ -58,7 +64,7 @@ fn start(args: Args) -> anyhow::Result<()> {
     read_config.check_features()?;
     if args.check_config {
         Access::resolve(&read_config.config.socket)?;
-        Callers::resolve(&read_config.config.callers, read_config.config.limits.max_arriving_bytes)?;
+        Callers::resolve(&read_config.config)?;
         find_group_of(&read_config.config.metrics)?;
         // A reader that has gone away is no fault of the configuration.
         let _ = write!(std::io::stdout(), "{read_config}");
@@ -71,7 +77,7 @@ fn start(args: Args) -> anyhow::Result<()> {
         process::disable_core_dumps().context("core dumps cannot be disabled")?;
     }
     let reservation = Reservation::take(&config.socket)?;
-    let callers = Callers::resolve(&config.callers, config.limits.max_arriving_bytes)?;
+    let callers = Callers::resolve(&config)?;
     find_group_of(&config.metrics)?;
     let socket = config.metrics.own_socket();
     let socket = socket.map(|socket| Reservation::take_own(&socket)).transpose()?;
@@ -84,6 +90,7 @@ fn start(args: Args) -> anyhow::Result<()> {
 
     // Before there is a socket to connect to: whoever can connect finds decoders and warm models.
     let decoders = Decoders::start(&config, cores).context(NO_DECODERS)?;
+    check_descriptors(&config, decoders.processes());
     let engine = EngineSlot::new(Engine::load(&config, decoders, cores)?);
     let audit = AuditLog::start(&config.audit, config.sha256(), loaded(&engine.current()))?;
     let reloader = Reloader::new(
@@ -160,6 +167,18 @@ fn start(args: Args) -> anyhow::Result<()> {
 }
 
 /// Apart from taking the socket, which would name the key of the other one.
+/// Says at the start what would otherwise show under load alone: callers turned away before there are as many as may be.
+fn check_descriptors(config: &Config, decoders: usize) {
+    let limit = process::raise_descriptor_limit().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+        u64::MAX
+    });
+    let wanted = (config.limits.max_connections + DESCRIPTORS_OF_A_DECODER * decoders + OTHER_DESCRIPTORS) as u64;
+    if limit < wanted {
+        tracing::warn!(limit, wanted, "fewer files may be open than limits.max_connections needs: raise LimitNOFILE=");
+    }
+}
+
 fn find_group_of(metrics: &MetricsConfig) -> Result<(), BindError> {
     let group: Vec<_> = metrics.group.clone().map(Principal::Name).into_iter().collect();
     group_ids(&group, "metrics.group").map(drop)

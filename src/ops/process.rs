@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_getaffinity};
-use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// Cores that this process may use: those that it may be scheduled on, or fewer if a cgroup limits its time. At least 1.
@@ -206,6 +206,18 @@ pub fn disable_core_dumps() -> io::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     nix::sys::prctl::set_dumpable(false)?;
     Ok(())
+}
+
+/// Lets this process have as many files open as it may: a service manager gives 1024 to those that do not ask, for the sake of old programs. Gives the limit.
+///
+/// # Errors
+/// If the kernel refuses, as a filter of system calls may.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
 }
 
 #[cfg(test)]
