@@ -116,8 +116,9 @@ deb-tools:
 sbom-tools: build-tools
 	@command -v cargo-cyclonedx >/dev/null || $(CARGO) install --locked --debug cargo-cyclonedx@0.5.9
 
+# Without what it would update itself with.
 nextest:
-	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest@0.9.151
+	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked --no-default-features --features default-no-update cargo-nextest@0.9.151
 
 # `vouch models pull` checks a complete pack in under a second.
 pack: build-tools

@@ -224,8 +224,8 @@ async fn a_drawn_challenge_is_told_step_by_step_and_ends_with_a_decision_that_sa
     // Its record is there before the call has ended, and says the same.
     let files = vouch::audit::store::files(&audit).unwrap();
     let log = std::fs::read_to_string(&files[0].1).unwrap();
-    let records = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let record = records.last().unwrap();
+    let record: serde_json::Value = serde_json::from_str(log.lines().next_back().unwrap()).unwrap();
+
     assert_eq!((&record["api"]["operation"], &record["status_code"]), (&"VerifyLive".into(), &"OK".into()));
     let noted = &record["unmapped"];
     let checks: Vec<_> =
@@ -235,8 +235,9 @@ async fn a_drawn_challenge_is_told_step_by_step_and_ends_with_a_decision_that_sa
         [(&"active_liveness".into(), &"PASS".into()), (&"face_match".into(), &"PASS".into())],
         "{record}"
     );
-    let kinds: Vec<_> = noted["media"].as_array().unwrap().iter().map(|one| &one["kind"]).collect();
-    assert_eq!((&noted["outcome"], kinds), (&"PASS".into(), vec!["reference", "best_frame"]), "{record}");
+    let kinds: Vec<_> = noted["media"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert_eq!(noted["outcome"], "PASS", "{record}");
+    assert_eq!(kinds, ["reference", "best_frame"], "{record}");
     let received = u64::from(decision.frames_received);
     assert!(noted["frames"]["count"].as_u64().unwrap() >= received && !log.contains("order 17"), "{record}");
 }

@@ -88,6 +88,9 @@ pub enum Failure {
     /// Answers that contradict each other, or that the daemon could not give.
     #[error("{0}")]
     Wrong(String),
+    /// The daemon answered, and left out what this user may not know.
+    #[error("{0}")]
+    NotTold(String),
     /// Standard output could not be written.
     #[error("the answer could not be written: {0}")]
     Output(std::io::Error),
@@ -121,7 +124,7 @@ impl Failure {
     /// The exit code, as `vouch --help` lists them.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Unreachable { forbidden: true, .. } => exit::NO_PERM,
+            Self::Unreachable { forbidden: true, .. } | Self::NotTold(_) => exit::NO_PERM,
             Self::Unreachable { .. } | Self::Unfinished => exit::UNAVAILABLE,
             Self::Refused { status, .. } => match status.code() {
                 Code::InvalidArgument | Code::OutOfRange => exit::DATA_ERR,

@@ -84,7 +84,7 @@ pub async fn run(args: &TopArgs, target: &Target) -> Result<u8, Failure> {
     let mut source = Source { target, client: None };
     let first = source.ask().await?;
     // Before anything is drawn, what cannot be shown is told.
-    let shown = Interval::between(None, first.clone()).ok_or_else(too_old)?;
+    let shown = Interval::between(None, first.clone()).ok_or_else(not_told)?;
     let mut watch = Watch {
         source,
         newest: first,
@@ -102,8 +102,8 @@ pub async fn run(args: &TopArgs, target: &Target) -> Result<u8, Failure> {
     }
 }
 
-fn too_old() -> Failure {
-    Failure::Wrong("the daemon tells what it does to root and to its own user alone, and not at all if it is older than this command".into())
+fn not_told() -> Failure {
+    Failure::NotTold("the daemon tells what it does to root and to its own user alone, and not at all if it is older than this command".into())
 }
 
 /// Where answers come from: one connection, made anew when it broke.
@@ -143,7 +143,7 @@ impl Watch<'_> {
         let answer = match self.source.ask().await {
             Ok(status) => Interval::between(Some(&self.newest), status.clone())
                 .map(|interval| (status, interval))
-                .ok_or_else(too_old),
+                .ok_or_else(not_told),
             Err(failure) => Err(failure),
         };
         match answer {
