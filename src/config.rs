@@ -130,7 +130,7 @@ pub struct LimitsConfig {
     pub max_waiting: usize,
     /// Bytes that waiting requests may hold together, at least `max_message_bytes`, default 512 MiB.
     pub max_waiting_bytes: u64,
-    /// Bytes of messages that callers have begun to send and not finished, of frames that were not looked at yet, and of the last message of each
+    /// Bytes of messages that callers have begun to send and not finished, of frames that were not looked at yet, and of the largest message of each
     /// stream, whose memory is kept for the next, together; one user has at most three quarters of it. Up to 4 MiB for each connection, which HTTP/2 takes before they are looked at,
     /// come on top of it. At least twice `max_message_bytes`, default 512 MiB.
     pub max_arriving_bytes: u64,
@@ -161,7 +161,7 @@ pub struct DecodersConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiveConfig {
-    /// Sessions held at once, 1..=4096, default 256. One more is refused as overload.
+    /// Sessions held at once, 1..=4096, default 256; one user has at most three quarters of them. One more is refused as overload.
     pub max_sessions: usize,
     /// Longest session. Seconds, 5..=600, default 120. A policy may ask for less.
     pub max_seconds: u64,

@@ -367,7 +367,7 @@ async fn nobody_alone_takes_all_sessions_of_active_liveness() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs root, to connect as another user"]
-async fn bad_frames_of_a_stream_make_pauses_while_it_goes_on_and_for_all_streams_of_the_user() {
+async fn bad_frames_make_pauses_which_end_the_streams_that_send_them() {
     let (daemon, _folder) = start("[[callers]]\nname = \"all\"\nmalformed_burst = 5\n");
     let mut client = client_as(&daemon.socket(), 12_001, &[]).await;
     let frame = ScanMrzRequest { frame: broken() };
@@ -375,21 +375,26 @@ async fn bad_frames_of_a_stream_make_pauses_while_it_goes_on_and_for_all_streams
     let mut events = client.scan_mrz(UnboundedReceiverStream::new(sent)).await.unwrap().into_inner();
     let (others, sent) = tokio::sync::mpsc::unbounded_channel();
     let mut beside = client.scan_mrz(UnboundedReceiverStream::new(sent)).await.unwrap().into_inner();
-    let mut told = 0;
-    let ended = loop {
+    // One after the other; the second begins in the pause that the first has made.
+    let (mut told, mut ended) = (0, Vec::new());
+    for (frames, events) in [(&frames, &mut events), (&others, &mut beside)] {
         frames.send(frame.clone()).unwrap();
-        match events.message().await {
-            Ok(event) => assert!(event.is_some()),
-            Err(status) => break status,
-        }
+        assert!(events.message().await.unwrap().is_some());
         told += 1;
-    };
-    assert!((6..9).contains(&told), "{told} frames were looked at");
-    assert_eq!((ended.code(), reason(&ended).as_str()), (Code::ResourceExhausted, "TOO_MUCH_MALFORMED"));
-    others.send(frame).unwrap();
-    let ended = beside.message().await.unwrap_err();
-    assert_eq!(reason(&ended), "TOO_MUCH_MALFORMED");
-    assert!(retry_after(&ended) <= Duration::from_millis(250));
+        ended.push(loop {
+            frames.send(frame.clone()).unwrap();
+            match events.message().await {
+                Ok(event) => assert!(event.is_some()),
+                Err(status) => break status,
+            }
+            told += 1;
+            assert!(told < 40, "no stream ends");
+        });
+    }
+    for status in ended {
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "TOO_MUCH_MALFORMED"));
+        assert!(retry_after(&status) <= Duration::from_secs(10));
+    }
     let mut innocent = client_as(&daemon.socket(), 12_002, &[]).await;
     faces(&mut innocent, photo("selfie.jpg")).await.unwrap();
 }

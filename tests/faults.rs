@@ -111,6 +111,11 @@ fn what_never_arrives_whole_is_ended() {
 }
 
 #[test]
+fn what_callers_have_on_its_way_is_bounded() {
+    all_of(Setting::Narrow, |_| true);
+}
+
+#[test]
 fn a_model_that_fails_takes_its_own_check_alone() {
     all_of(Setting::Failing, |_| true);
 }

@@ -67,9 +67,12 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         if let Some(request) = self.request {
             // The buffer is one piece of memory, which tonic has collected.
-            let count = CONTRACT.take_parts(request, buffer.chunk(), &mut MAX_PARTS.clone());
-            count.map_err(|TooMany| {
-                Error::invalid("", "MESSAGE_MALFORMED", format!("a message has more than {MAX_PARTS} parts"))
+            CONTRACT.take_parts(request, buffer.chunk(), &mut MAX_PARTS.clone()).map_err(|refused| {
+                let reason = match refused {
+                    Refused::TooMany => format!("a message has more than {MAX_PARTS} parts"),
+                    Refused::Broken => "a message cannot be read".to_owned(),
+                };
+                Error::invalid("", "MESSAGE_MALFORMED", reason)
             })?;
         }
         self.decoder.decode(buffer)
@@ -93,8 +96,13 @@ struct Contract {
     requests: BTreeMap<String, usize>,
 }
 
+/// Why a message is not decoded.
 #[derive(Debug, PartialEq, Eq)]
-struct TooMany;
+enum Refused {
+    TooMany,
+    /// It is none. Not left to prost: that reads on over the end of an inner message before it says so.
+    Broken,
+}
 
 static CONTRACT: LazyLock<Contract> =
     LazyLock::new(|| Contract::of(&FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default()));
@@ -127,23 +135,22 @@ impl Contract {
         Self { messages, requests: methods.filter_map(|method| request(method.input_type())).collect() }
     }
 
-    /// Takes the parts of a message from those that are left. Stops where it is none: prost, which then comes no further either, says what is wrong.
-    fn take_parts(&self, message: usize, mut bytes: &[u8], left: &mut usize) -> Result<(), TooMany> {
+    /// Takes the parts of a message from those that are left.
+    fn take_parts(&self, message: usize, mut bytes: &[u8], left: &mut usize) -> Result<(), Refused> {
+        let broken = |_| Refused::Broken;
         while !bytes.is_empty() {
-            *left = left.checked_sub(1).ok_or(TooMany)?;
-            let Ok((number, wire)) = decode_key(&mut bytes) else { return Ok(()) };
+            *left = left.checked_sub(1).ok_or(Refused::TooMany)?;
+            let (number, wire) = decode_key(&mut bytes).map_err(broken)?;
             if wire != WireType::LengthDelimited {
-                if skip_field(wire, number, &mut bytes, DecodeContext::default()).is_err() {
-                    return Ok(());
-                }
+                skip_field(wire, number, &mut bytes, DecodeContext::default()).map_err(broken)?;
                 continue;
             }
-            let length = decode_varint(&mut bytes).ok().and_then(|length| usize::try_from(length).ok());
-            let Some((inner, rest)) = length.and_then(|length| bytes.split_at_checked(length)) else { return Ok(()) };
+            let length = usize::try_from(decode_varint(&mut bytes).map_err(broken)?).unwrap_or(usize::MAX);
+            let (inner, rest) = bytes.split_at_checked(length).ok_or(Refused::Broken)?;
             bytes = rest;
             match self.messages.get(message).and_then(|fields| fields.get(&number)) {
                 Some(Field::Message(inner_message)) => self.take_parts(*inner_message, inner, left)?,
-                Some(Field::Packed) => *left = left.checked_sub(inner.len()).ok_or(TooMany)?,
+                Some(Field::Packed) => *left = left.checked_sub(inner.len()).ok_or(Refused::TooMany)?,
                 None => {}
             }
         }
@@ -208,11 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_ends_the_count() {
-        for bytes in [&[0xff; 40][..], &[0x0a, 0x7f, 1], &[0x0b], &[0]] {
-            let mut left = MAX_PARTS;
-            assert_eq!(CONTRACT.take_parts(CONTRACT.requests["vouch.v1.VerifyRequest"], bytes, &mut left), Ok(()));
-            assert!(left > MAX_PARTS - 4, "{bytes:?}");
+    fn what_is_no_message_is_refused_before_anything_is_decoded() {
+        // The last: an inner message whose field is longer than itself, over whose end prost would read on.
+        let over = [&[0x0a, 2, 0x0a, 0x7f][..], &[1; 0x7f]].concat();
+        for bytes in [&[0xff; 40][..], &[0x0a, 0x7f, 1], &[0x0b], &[0], &over] {
+            let counted =
+                CONTRACT.take_parts(CONTRACT.requests["vouch.v1.VerifyLiveRequest"], bytes, &mut MAX_PARTS.clone());
+            assert_eq!(counted, Err(Refused::Broken), "{bytes:?}");
         }
     }
 }

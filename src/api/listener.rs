@@ -388,6 +388,9 @@ async fn accept(
                 // Nobody keeps a descriptor that is to be spare: without those, the next would wait.
                 Ok((stream, _)) if !spare.fill() => {
                     drop(stream);
+                    if let Some(untold) = failed.tell() {
+                        tracing::warn!(untold, "a connection was closed: there is no file descriptor for it");
+                    }
                     spare.fill();
                     continue;
                 }

@@ -82,16 +82,21 @@ async fn scan(
     events: &mpsc::Sender<Result<ScanMrzEvent, Status>>,
 ) -> Result<(), Error> {
     let (engine, audit, conduct) = (Arc::clone(&call.engine), call.audit.clone(), Arc::clone(&call.conduct));
-    let mut indices = 0..;
+    let (mut indices, mut is_first) = (0.., true);
     let mut newest = Newest::of(&call.engine, frames, FIELD, move |ScanMrzRequest { frame }| {
         audit.frame(&frame);
         let (data, held) = match usable(&engine, &frame) {
             Ok(()) => {
-                let held = conduct.hold_frame(frame.len() as u64)?;
-                (Ok(frame), held)
+                match conduct.hold_frame(frame.len() as u64) {
+                    Ok(held) => (Ok(frame), held),
+                    Err(error) if is_first => return Err(error),
+                    // As one that is replaced by the next.
+                    Err(_) => return Ok(indices.next().and(None)),
+                }
             }
             Err(error) => (Err(refused(error)?), None),
         };
+        is_first = false;
         Ok(indices.next().map(|index| Frame { index, data, held }))
     });
     let mut fusion = MrzFusion::new(call.today());

@@ -122,8 +122,8 @@ struct Held<'a> {
     counts: Arc<Counts>,
     last_frame: u32,
     _place: OwnedSemaphorePermit,
-    /// Of its user's sessions, and of what callers may have on its way: the reference.
-    _shares: [Option<Share>; 2],
+    /// Of its user's sessions.
+    _share: Option<Share>,
 }
 
 async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &Events) -> Result<(), Error> {
@@ -137,7 +137,7 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
         Some(_) => return Err(Error::invalid("policy", "POLICY_MISSING", "the first message must be the policy")),
         None => return Ok(()),
     };
-    let shares = [call.conduct.hold_session()?, call.conduct.hold_frame(wanted.reference.len() as u64)?];
+    let share = call.conduct.hold_session()?;
     let Ok(place) = Arc::clone(&call.engine.live_places).try_acquire_owned() else {
         return Err(Error::Overloaded { retry_after: Duration::from_secs(1) });
     };
@@ -147,8 +147,7 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
     let session =
         LiveSession::new(&call.engine, wanted.policy.clone(), &wanted.operating_point, &call.context, system_chance())?;
     let counts = Arc::new(Counts::default());
-    let held =
-        Held { call, events, wanted, counts: Arc::clone(&counts), last_frame: 0, _place: place, _shares: shares };
+    let held = Held { call, events, wanted, counts: Arc::clone(&counts), last_frame: 0, _place: place, _share: share };
     let Some(session) = session else {
         let verdict = Verdict {
             reasons: vec![Reason::NotCalibrated],
@@ -179,7 +178,8 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
         counts.received.store(intake.frames(), Ordering::Relaxed);
         Ok(Some(match taken {
             Ok(at_ms) => {
-                let _held = conduct.hold_frame(frame.image.len() as u64)?;
+                // A busy moment does not end a session: without room the frame counts as replaced.
+                let Ok(_held) = conduct.hold_frame(frame.image.len() as u64) else { return Ok(None) };
                 Incoming::Frame { frame: Frame { index: frame.index, at_ms, file: frame.image }, _held }
             }
             Err(reason) => {
@@ -216,12 +216,14 @@ impl Held<'_> {
                 let verdict = session.end(reason);
                 return self.decide(Some(&session), verdict).await;
             }
-            self.call.conduct.check()?;
             last_arrival = Instant::now();
             let bytes = newest.peek(|incoming| match incoming {
                 Incoming::Frame { frame, .. } => frame.file.len() as u64,
                 Incoming::End(_) => 0,
             });
+            if bytes.is_some_and(|bytes| bytes > 0) {
+                self.call.conduct.check()?;
+            }
             // A place first: the frame that is the newest then is looked at.
             let place = match self.call.enter(bytes.unwrap_or(0)).await {
                 Ok(place) => place,

@@ -106,6 +106,8 @@ struct Shared {
     is_broken: AtomicBool,
     /// A call has waited in vain for its record: the disk does not answer, of which the thread, which waits for it, can say nothing.
     hangs: AtomicBool,
+    /// Since when the thread does what it does now.
+    busy_since: std::sync::Mutex<Option<Instant>>,
     /// The daemon ends, and the thread with it.
     is_ending: AtomicBool,
     /// Since the log broke: requests without a record, and requests refused.
@@ -222,12 +224,18 @@ impl AuditLog {
         let is_known = self.on_failure == AuditFailure::Warn && self.shared.hangs.load(Ordering::Relaxed);
         let patience = if is_known { Duration::ZERO } else { PATIENCE };
         let done = tokio::time::timeout(patience, waiting).await.ok();
-        if done.is_none() && !self.shared.hangs.swap(true, Ordering::Relaxed) {
+        if done.is_none() {
+            self.hangs();
+        }
+        done
+    }
+
+    fn hangs(&self) {
+        if !self.shared.hangs.swap(true, Ordering::Relaxed) {
             gauge!(names::AUDIT_BROKEN).set(1.0);
             let policy = self.on_failure.as_str();
             tracing::error!(target: "vouch::audit", policy, "the audit log cannot be written: its disk does not answer");
         }
-        done
     }
 
     /// Hands in the record of a request that nobody waits for any more.
@@ -238,6 +246,10 @@ impl AuditLog {
 
     /// Puts a message into the queue; where that is full, by a task of its own, which does not end with who hands it in. The error is a record that is lost, and counted.
     fn hand_in(self: &Arc<Self>, message: Message) -> Result<Option<tokio::task::JoinHandle<()>>, NotWritten> {
+        // Where nobody waits for a record, nobody would see it otherwise until the queue is full.
+        if self.shared.busy_for() > PATIENCE {
+            self.hangs();
+        }
         let message = match self.queue.try_send(message) {
             Err(mpsc::error::TrySendError::Full(message)) => message,
             result => {
@@ -319,6 +331,14 @@ impl AuditLog {
 }
 
 impl Shared {
+    fn busy(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.busy_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn busy_for(&self) -> Duration {
+        self.busy().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// Counts requests that have no record.
     fn count_missing(&self, requests: u64, on_failure: AuditFailure) {
         match on_failure {
@@ -402,17 +422,17 @@ impl Writer {
     fn answers(&self) {
         if self.shared.hangs.swap(false, Ordering::Relaxed) {
             tracing::warn!(target: "vouch::audit", "the disk of the audit log answers again");
-            if self.broken.is_none() {
-                gauge!(names::AUDIT_BROKEN).set(0.0);
-            }
         }
+        gauge!(names::AUDIT_BROKEN).set(f64::from(u8::from(self.broken.is_some())));
     }
 
     /// Does something with so many records in hand. A panic in it is a log that cannot be written, and not the end of the thread.
     fn survive(&mut self, records: u64, work: impl FnOnce(&mut Self)) {
+        *self.shared.busy() = Some(Instant::now());
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
             self.panicked(records);
         }
+        *self.shared.busy() = None;
     }
 
     /// Opens the log and writes that the daemon has started.
@@ -619,6 +639,13 @@ mod tests {
         Draft::new("Verify", String::new(), Actor::default(), SystemTime::UNIX_EPOCH)
     }
 
+    /// The log's own thread has ended then, and changes nothing any more.
+    fn replace_queue(log: &mut Arc<AuditLog>, queue: mpsc::Sender<Message>) {
+        let log = Arc::get_mut(log).unwrap();
+        log.queue = queue;
+        log.thread.get_mut().take().unwrap().join().unwrap();
+    }
+
     /// It was: taken for the daemon's end, and with `warn` calls went on without records and without a word.
     #[tokio::test]
     async fn a_log_whose_thread_has_ended_is_broken() {
@@ -627,7 +654,7 @@ mod tests {
         {
             let folder = tempfile::tempdir().unwrap();
             let mut log = log(folder.path(), on_failure);
-            Arc::get_mut(&mut log).unwrap().queue = mpsc::channel(1).0;
+            replace_queue(&mut log, mpsc::channel(1).0);
             log.begin();
             assert_eq!(log.record(draft()).await, answer);
             let Shared { is_broken, lost, refused, .. } = &*log.shared;
@@ -647,7 +674,7 @@ mod tests {
             let mut log = log(folder.path(), on_failure);
             // A thread that takes nothing any more.
             let (queue, mut stuck) = mpsc::channel(1);
-            Arc::get_mut(&mut log).unwrap().queue = queue;
+            replace_queue(&mut log, queue);
             log.begin();
             log.record_without_waiting(draft());
             let ask = async || {
@@ -668,6 +695,31 @@ mod tests {
             assert!(matches!(stuck.recv().await, Some(Message::Record(..))));
             assert!(stuck.try_recv().is_err());
             log.reloaded(String::new(), Loaded::default(), AskedBy::Signal).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_is_stuck_is_noticed_by_calls_that_do_not_wait_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path(), AuditFailure::Warn);
+        let hangs = || log.shared.hangs.load(Ordering::Relaxed);
+        log.begin();
+        log.record(draft()).await.unwrap();
+        assert!(!hangs());
+        // Holding this, the thread cannot say that it is done.
+        let long_ago = Instant::now().checked_sub(2 * PATIENCE).unwrap();
+        for _ in 0..1000 {
+            *log.shared.busy() = Some(long_ago);
+            log.begin();
+            log.record_without_waiting(draft());
+            if hangs() {
+                break;
+            }
+        }
+        let until = Instant::now() + Duration::from_secs(20);
+        while hangs() {
+            assert!(Instant::now() < until, "the thread goes on, and that is not noticed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

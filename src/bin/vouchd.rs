@@ -166,7 +166,6 @@ fn start(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Apart from taking the socket, which would name the key of the other one.
 /// Says at the start what would otherwise show under load alone: callers turned away before there are as many as may be.
 fn check_descriptors(config: &Config, decoders: usize) {
     let limit = process::raise_descriptor_limit().unwrap_or_else(|error| {
@@ -179,6 +178,7 @@ fn check_descriptors(config: &Config, decoders: usize) {
     }
 }
 
+/// Apart from taking the socket, which would name the key of the other one.
 fn find_group_of(metrics: &MetricsConfig) -> Result<(), BindError> {
     let group: Vec<_> = metrics.group.clone().map(Principal::Name).into_iter().collect();
     group_ids(&group, "metrics.group").map(drop)

@@ -598,7 +598,12 @@ impl DecoderProcess {
 
     fn is_worn(&self, wear: &Wear) -> bool {
         let stays = self.stays_until.is_some_and(|until| Instant::now() < until);
-        !stays && (self.answered >= wear.questions || self.processor() >= wear.processor)
+        self.is_over(wear) || (!stays && self.answered >= wear.questions)
+    }
+
+    /// Whether it must not go on even where no other can be started: after as many questions again, or out of processor time, which would end it at a picture that is none the worse.
+    fn is_over(&self, wear: &Wear) -> bool {
+        self.answered >= wear.questions.saturating_mul(2) || self.processor() >= wear.processor
     }
 
     /// Its processor time. Where the kernel does not tell it, none: the number of questions decides then.
@@ -741,8 +746,8 @@ impl Starter {
                                 Err(error) => {
                                     let reason = error.to_string();
                                     tracing::warn!(reason, "a decoder process cannot be replaced after its time");
-                                    // Better than none for as much again, but not until it is out of processor time, which would end it at a picture that is none the worse.
-                                    if worn.processor() < wear.processor && worn.answered < 2 * wear.questions {
+                                    // Better than none, for a while.
+                                    if !worn.is_over(&wear) {
                                         worn.stays_until = Some(Instant::now() + RETRY_AFTER);
                                         place.fill(Idle::new(worn));
                                     }

@@ -72,7 +72,7 @@ impl Row {
 
 /// All of them, those of one setting beside each other.
 pub fn all() -> Vec<Fault> {
-    use Setting::{Activated, Clock, Decoders, Endless, Failing, Hurried, Plain, ReadOnly};
+    use Setting::{Activated, Clock, Decoders, Endless, Failing, Hurried, Narrow, Plain, ReadOnly};
     let fault = |name, on, inject| Fault { name, on, inject };
     #[allow(unused_mut, reason = "the feature adds some")]
     let mut all = vec![
@@ -98,8 +98,8 @@ pub fn all() -> Vec<Fault> {
         fault("decoders killed at rest", Decoders, decoders::killed_at_rest),
         fault("picture takes more memory than a decoder may", Decoders, decoders::too_much_memory),
         fault("half a message, then silence", Hurried, callers::half_a_message),
-        fault("86 MB of messages that are never whole", Hurried, callers::too_much_on_its_way),
-        fault("40 streams with frames of 7 MB", Hurried, callers::frames_of_many_streams),
+        fault("86 MB of messages that are never whole", Narrow, callers::too_much_on_its_way),
+        fault("40 streams with frames of 7 MB", Narrow, callers::frames_of_many_streams),
         fault("model run fails in ONNX Runtime", Failing, models::failing_run),
         fault("model file cut off, reload", Failing, models::cut_file),
         fault("model run never ends", Endless, models::endless_run),

@@ -38,8 +38,10 @@ pub enum Setting {
     Activated,
     /// Two processes decode, which may take little memory and time.
     Decoders,
-    /// Requests may take three seconds, and little of them may be on its way at once.
+    /// Requests may take three seconds.
     Hurried,
+    /// Little of requests may be on its way at once.
+    Narrow,
     /// Its model for passive liveness fails on all that is not grey.
     Failing,
     /// Its model for passive liveness never ends on what is not grey.
@@ -217,8 +219,8 @@ impl Stand {
             }
             Setting::Hurried => {
                 set("VOUCH_LIMITS__MAX_REQUEST_SECONDS", "3".into());
-                set("VOUCH_LIMITS__MAX_ARRIVING_BYTES", (callers::ARRIVING_MB << 20).to_string());
             }
+            Setting::Narrow => set("VOUCH_LIMITS__MAX_ARRIVING_BYTES", (callers::ARRIVING_MB << 20).to_string()),
             Setting::Failing | Setting::Endless => {
                 let model = if setting == Setting::Failing { models::failing() } else { models::endless() };
                 set("VOUCH_MODELS__OVERRIDES", text(models::lay(folder.path(), &model)));

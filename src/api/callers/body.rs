@@ -39,7 +39,7 @@ struct Framing {
     missing: u64,
     /// Of the message, here.
     here: u64,
-    /// Of the last message that was whole.
+    /// Of the largest message that was whole.
     whole: u64,
 }
 
@@ -61,12 +61,12 @@ impl Framing {
                 data = &data[taken as usize..];
             }
             if self.head_bytes == self.head.len() && self.missing == 0 {
-                *self = Self { whole: self.here, ..Self::default() };
+                *self = Self { whole: self.whole.max(self.here), ..Self::default() };
             }
         }
     }
 
-    /// Bytes that tonic holds: of the message that is not whole yet, or of the last one, whose memory it keeps for the next.
+    /// Bytes that tonic holds: of the message that is not whole yet, or of the largest one, whose memory it keeps for the next.
     fn held(&self) -> u64 {
         self.here.max(self.whole)
     }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_is_the_message_that_is_not_whole_or_the_last_one_however_it_comes() {
+    fn what_is_held_is_the_message_that_is_not_whole_or_the_largest_however_it_comes() {
         let message = |length: u32| [&[0][..], &length.to_be_bytes(), &vec![7; length as usize]].concat();
         let body = [message(10), message(0), message(300), message(1)].concat();
         for step in [1, 2, 3, 5, 7, 64, 1000] {
@@ -169,7 +169,7 @@ mod tests {
                 framing.feed(piece);
                 most = most.max(framing.here);
             }
-            assert_eq!((framing.here, framing.held()), (0, 1), "in steps of {step}");
+            assert_eq!((framing.here, framing.held()), (0, 300), "in steps of {step}");
             assert!(most < 300 && (step > 200 || most >= 300 - step as u64), "{most} in steps of {step}");
         }
         let mut framing = Framing::default();

@@ -369,8 +369,11 @@ impl Conduct {
     /// To be asked before a further frame is looked at.
     ///
     /// # Errors
-    /// [`Error::QuotaSpent`] while its user has to pause, whichever call of it sent what is malformed.
+    /// [`Error::QuotaSpent`] while its user has to pause, if this call has sent something malformed: those of other people, whom the user serves as well, go on.
     pub fn check(&self) -> Result<(), Error> {
+        if !self.has_sent_malformed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let refused = self.with_ledger(|ledger, policy| {
             let refusal = ledger.paused(&policy.quotas, Instant::now())?;
             ledger.refuse(refusal.quota);
