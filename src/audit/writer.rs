@@ -183,8 +183,9 @@ impl AuditLog {
 
     /// True while requests are to be refused because they could not be recorded.
     pub fn refuses(&self) -> bool {
-        let Shared { is_broken, hangs, .. } = &*self.shared;
-        self.on_failure == AuditFailure::Refuse && (is_broken.load(Ordering::Relaxed) || hangs.load(Ordering::Relaxed))
+        // A disk that is slow for a moment costs those who have waited for it, and not all who come.
+        let hangs = || self.shared.hangs.load(Ordering::Relaxed) && self.shared.busy_for() > 2 * PATIENCE;
+        self.on_failure == AuditFailure::Refuse && (self.shared.is_broken.load(Ordering::Relaxed) || hangs())
     }
 
     /// Counts a request that has begun and was refused without a record.
@@ -684,6 +685,8 @@ mod tests {
                 (answered, began.elapsed())
             };
             assert_eq!(ask().await, (answer, PATIENCE));
+            assert!(!log.refuses(), "a moment");
+            *log.shared.busy() = Instant::now().checked_sub(3 * PATIENCE);
             assert_eq!(log.refuses(), on_failure == AuditFailure::Refuse);
             let (answered, took) = ask().await;
             assert!(answered == answer && took < Duration::from_millis(10), "{took:?}");
