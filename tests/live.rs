@@ -225,7 +225,6 @@ async fn a_drawn_challenge_is_told_step_by_step_and_ends_with_a_decision_that_sa
     let files = vouch::audit::store::files(&audit).unwrap();
     let log = std::fs::read_to_string(&files[0].1).unwrap();
     let record: serde_json::Value = serde_json::from_str(log.lines().next_back().unwrap()).unwrap();
-
     assert_eq!((&record["api"]["operation"], &record["status_code"]), (&"VerifyLive".into(), &"OK".into()));
     let noted = &record["unmapped"];
     let checks: Vec<_> =

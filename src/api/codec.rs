@@ -20,7 +20,7 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 use super::proto::DESCRIPTORS;
 use crate::error::Error;
 
-/// Most parts of a request, those of its parts included. The largest that makes sense has some two hundred.
+/// Most parts of a request, those of its parts included: far more than one with all checks, claims and parameters has.
 const MAX_PARTS: usize = 4096;
 
 /// The codec of requests and answers.

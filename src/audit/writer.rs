@@ -231,6 +231,7 @@ impl AuditLog {
         done
     }
 
+    /// Notes, and tells once, that the thread does not get on.
     fn hangs(&self) {
         if !self.shared.hangs.swap(true, Ordering::Relaxed) {
             gauge!(names::AUDIT_BROKEN).set(1.0);

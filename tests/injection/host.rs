@@ -58,7 +58,7 @@ pub fn out_of_descriptors(stand: &mut Stand, row: &mut Row) {
         })
         .count();
     // Decoder processes and calls that begin or end meanwhile take some or leave them.
-    row.expect((34..74).contains(&turned_away), || {
+    row.expect((40..60).contains(&turned_away), || {
         format!("of {} who connected, with {free} descriptors, {turned_away} heard that there is no room", crowd.len())
     });
     for _ in 0..turned_away {

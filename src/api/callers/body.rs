@@ -114,10 +114,9 @@ impl Measured {
             return Err(with_details(Error::QuotaSpent { quota: Quota::Bytes, policy, limit, retry_after: None }));
         }
         self.framing.feed(data);
+        // It only grows, until the body is dropped.
         let held = self.framing.held().saturating_sub(FREE_BYTES);
-        if held < self.held {
-            self.arriving.shrink(self.holder.uid, self.held - held);
-        } else if held > self.held && !self.arriving.grow(self.holder, held - self.held) {
+        if held > self.held && !self.arriving.grow(self.holder, held - self.held) {
             return Err(no_room(RETRY_WHEN_FULL));
         }
         self.held = held;
