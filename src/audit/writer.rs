@@ -710,16 +710,15 @@ mod tests {
         log.begin();
         log.record(draft()).await.unwrap();
         assert!(!hangs());
-        // Holding this, the thread cannot say that it is done.
+        // As if it had begun something long ago. Now and then the thread, which is at work, says otherwise first.
         let long_ago = Instant::now().checked_sub(2 * PATIENCE).unwrap();
-        for _ in 0..1000 {
+        let noticed = (0..1000).any(|_| {
             *log.shared.busy() = Some(long_ago);
             log.begin();
             log.record_without_waiting(draft());
-            if hangs() {
-                break;
-            }
-        }
+            hangs()
+        });
+        assert!(noticed, "a thread that does not get on");
         let until = Instant::now() + Duration::from_secs(20);
         while hangs() {
             assert!(Instant::now() < until, "the thread goes on, and that is not noticed");
