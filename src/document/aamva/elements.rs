@@ -247,11 +247,17 @@ fn is_element_id(id: &str) -> bool {
 }
 
 /// Reads elements that stand one to a line. The second value says whether text was left over.
-fn delimited<'a>(lines: impl Iterator<Item = &'a str>, subfiles: &[Subfile]) -> (Vec<Element>, bool) {
+fn delimited<'a>(lines: impl Iterator<Item = &'a str> + Clone, subfiles: &[Subfile]) -> (Vec<Element>, bool) {
+    let within: Vec<String> = subfiles
+        .iter()
+        .filter(|entry| entry.kind.starts_with('Z'))
+        .filter(|entry| !lines.clone().any(|line| begins_subfile(line, &entry.kind)))
+        .map(|entry| format!("{0}{0}", entry.kind))
+        .collect();
     let mut subfile = subfiles.first().map_or("DL", |entry| entry.kind.as_str()).to_owned();
     let (mut elements, mut stray_text) = (Vec::new(), false);
     for line in lines {
-        for piece in at_subfiles(line.trim_start(), subfiles) {
+        for piece in at_subfiles(line.trim_start(), &within) {
             let mut piece = piece;
             if let Some(kind) = piece.get(..2).filter(|kind| is_subfile_kind(kind)) {
                 let rest = piece[2..].trim_start();
@@ -277,13 +283,15 @@ fn delimited<'a>(lines: impl Iterator<Item = &'a str>, subfiles: &[Subfile]) -> 
     (elements, stray_text)
 }
 
-/// Cuts a line where a declared jurisdiction subfile starts in its midst (`...20120316MZWZWA...`). The `M` in front of it is the CR
-/// that ended the subfile before.
-fn at_subfiles<'a>(line: &'a str, subfiles: &[Subfile]) -> Vec<&'a str> {
-    let start = subfiles.iter().filter(|entry| entry.kind.starts_with('Z')).find_map(|entry| {
-        let at = line.find(&format!("{0}{0}", entry.kind))?;
-        (at > 3).then_some(at)
-    });
+/// True if a jurisdiction's subfile starts a line of its own, as it should: with its first element, or alone.
+fn begins_subfile(line: &str, kind: &str) -> bool {
+    line.trim().strip_prefix(kind).is_some_and(|rest| rest.is_empty() || rest.trim_start().starts_with(kind))
+}
+
+/// Cuts a line where a declared jurisdiction subfile starts in its midst (`...20120316MZWZWA...`), as no line begins with it; else such
+/// letters belong to a name (Zazai in Arizona). The `M` in front of it is the CR that ended the subfile before.
+fn at_subfiles<'a>(line: &'a str, within: &[String]) -> Vec<&'a str> {
+    let start = within.iter().find_map(|start| line.find(start).filter(|at| *at > 3));
     match start {
         Some(at) => {
             let (before, after) = line.split_at(at);

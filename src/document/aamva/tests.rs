@@ -216,6 +216,15 @@ fn names_in_one_element() {
 }
 
 #[test]
+fn a_name_that_looks_like_the_start_of_the_jurisdictions_subfile_stays_whole() {
+    // Arizona's own subfile is ZA.
+    let made = Specimen { iin: 636026, family_name: "ALIZAZAI".into(), given_name: "ZAZAI".into(), ..specimen(1) };
+    let made = Specimen { own: vec![('A', "BRO".into())], ..made };
+    assert!(write(&made).contains("ZAZAABRO"));
+    assert_eq!(back(&parse(write(&made).as_bytes()).unwrap(), &made), made);
+}
+
+#[test]
 fn impossible_days_are_no_dates() {
     assert_eq!(read_date("02292023"), None);
     assert_eq!(read_date("02292024"), Some((Date { year: 2024, month: 2, day: 29 }, false)));
