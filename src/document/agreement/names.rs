@@ -117,6 +117,12 @@ fn is_beginning(cut: &str, whole: &str) -> bool {
         || canonical(cut).iter().any(|cut| canonical(whole).iter().any(|whole| whole.starts_with(cut.as_str())))
 }
 
+/// True if `joined` is a spelling of the words, or of their beginning, with nothing between them: `ΑΓ'ΓΑ` is `AGGA`, and `ΑΓΓΑ` `ANGA`,
+/// because letters of two words are no pair.
+fn is_spelled_in_words(words: &[String], joined: &str, is_cut: bool) -> bool {
+    joined.is_ascii() && names_agree(&words.join("'"), joined, is_cut)
+}
+
 /// Whole names: all words, whatever separates them, with the prefix rule if one is cut.
 fn compare_whole(left: &[String], right: &[String], a: Fact<'_>, b: Fact<'_>) -> Option<Verdict> {
     let (joined_left, joined_right) = (left.concat(), right.concat());
@@ -124,8 +130,12 @@ fn compare_whole(left: &[String], right: &[String], a: Fact<'_>, b: Fact<'_>) ->
     if let Some(detail) = spaced.or_else(|| same_name(&joined_left, &joined_right)) {
         return Some((Agreement::Agrees, detail));
     }
-    let is_cut = (a.is_cut && is_beginning(&joined_left, &joined_right))
-        || (b.is_cut && is_beginning(&joined_right, &joined_left));
+    if is_spelled_in_words(left, &joined_right, false) || is_spelled_in_words(right, &joined_left, false) {
+        return Some((Agreement::Agrees, Some(Detail::Transliterated)));
+    }
+    let is_cut = (a.is_cut
+        && (is_beginning(&joined_left, &joined_right) || is_spelled_in_words(right, &joined_left, true)))
+        || (b.is_cut && (is_beginning(&joined_right, &joined_left) || is_spelled_in_words(left, &joined_right, true)));
     is_cut.then_some((Agreement::AgreesAsFarAsPrinted, Some(Detail::Truncated)))
 }
 
