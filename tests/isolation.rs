@@ -439,6 +439,29 @@ fn while_no_process_can_be_started_those_that_are_there_answer_all() {
 }
 
 #[test]
+fn callers_who_leave_again_and_again_start_one_process_and_not_one_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let [program, starts] = ["decoder", "starts"].map(|name| folder.path().join(name));
+    let vouchd = env!("CARGO_BIN_EXE_vouchd");
+    fs::write(&program, format!("#!/bin/sh\necho >> {}\nsleep 0.3\nexec {vouchd} \"$@\"\n", starts.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let (options, own) = (DecodeOptions::default(), std::process::id());
+    let decoders = isolated(PoolSettings { program, ..settings() });
+    let file = jpeg(&waves(64, 64), |_| ());
+    let [decoder] = decoders_of(own).try_into().unwrap();
+    kill(Pid::from_raw(decoder.cast_signed()), Signal::SIGKILL).unwrap();
+    until("the killed one is gone", || !is_alive(decoder));
+    for _ in 0..15 {
+        let leaves = RequestContext::new(Some(Instant::now() + Duration::from_millis(1)), Caller::default());
+        let left = decoders.picture(&file, &options, &job(&leaves)).unwrap_err();
+        assert!(matches!(left, Error::DeadlineExceeded), "{left:?}");
+    }
+    // What was started for the first of them is there for who comes then.
+    decoders.picture(&file, &options, &job(&context())).unwrap();
+    assert_eq!(fs::read_to_string(&starts).unwrap().lines().count(), 2);
+}
+
+#[test]
 fn the_memory_that_processes_hold_is_told_as_the_kernel_counts_it() {
     let own = std::process::id();
     let pool = Arc::new(isolated(PoolSettings { processes: 2, ..settings() }));

@@ -690,6 +690,35 @@ async fn a_caller_that_stops_sending_gets_a_decision() {
     assert!((Duration::from_secs(10)..Duration::from_secs(16)).contains(&began.elapsed()), "{:?}", began.elapsed());
 }
 
+/// It was: frames of 20 MB were held for whoever took no byte of the decision, as many as there were streams.
+#[tokio::test]
+async fn who_does_not_read_a_decision_with_its_frame_loses_the_connection() {
+    let daemon = Daemon::start();
+    let mut actor = person(1);
+    // A decoder reads a file as far as its picture.
+    let padded = |frame: ClipFrame| ClipFrame { jpeg: [&frame.jpeg[..], &[0; 1 << 20]].concat().into(), ..frame };
+    let frames: Vec<ClipFrame> = (0..45).map(|_| padded(actor.next_frame())).collect();
+    let mut shown = frames.iter().cloned();
+    let told = Live::start(&daemon, rehearsal(&[TurnLeft])).await.play(|_| shown.next()).await;
+    assert!(told.decision().best_frame.len() > 1 << 20, "{:?}", told.reasons());
+
+    // As many as all events before the decision have, and some of its own.
+    let mut client = common::client_with_window(&daemon.socket(), 64 << 10).await;
+    let mut live = Live::open(&mut client, rehearsal(&[TurnLeft])).await.unwrap();
+    for frame in &frames {
+        live.send(frame);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    live.close();
+    let began = Instant::now();
+    // Another stream of the same connection tells when that is gone.
+    let mut other = client.scan_mrz(tokio_stream::pending()).await.unwrap().into_inner();
+    let ended = other.message().await.unwrap_err();
+    assert!(ended.get_error_details().error_info().is_none(), "not the daemon's word: {ended:?}");
+    assert!(began.elapsed() > Duration::from_secs(15), "{:?}", began.elapsed());
+    daemon.client().await.get_status(GetStatusRequest::default()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_session_that_waits_for_frames_does_not_hold_up_the_drain() {
     let mut daemon = Daemon::start();

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_stream::Stream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -20,6 +21,7 @@ use tower::{Layer, Service};
 use super::convert;
 use super::listener::PeerIdentity;
 use super::proto::{self, verify_event, verify_live_event};
+use super::request::MAX_CLIENT_REFERENCE_BYTES;
 use super::service::rpc_of;
 use super::status::code_name;
 use crate::audit::record::{Actor, CheckAnswer, Draft, End, Frames, Medium};
@@ -30,6 +32,9 @@ use crate::live;
 
 /// How much earlier than ours another timer may end a call for the same deadline.
 pub(super) const TIMER_GRACE: Duration = Duration::from_millis(5);
+
+/// Frames from this size on are digested while others serve.
+const LONG_FRAME_BYTES: usize = 1 << 20;
 
 /// The record of one call; without an audit log it does nothing.
 #[derive(Clone, Default)]
@@ -113,12 +118,21 @@ impl Entry {
     pub fn frame(&self, data: &[u8]) {
         let Some(inner) = &self.0 else { return };
         let new = || Frames { count: 0, bytes: 0, running: inner.log.salt().running() };
-        self.note(|draft| {
-            let frames = draft.frames.get_or_insert_with(new);
-            frames.count += 1;
-            frames.bytes += data.len() as u64;
-            frames.running.add(data);
-        });
+        let note = || {
+            self.note(|draft| {
+                let frames = draft.frames.get_or_insert_with(new);
+                frames.count += 1;
+                frames.bytes += data.len() as u64;
+                frames.running.add(data);
+            });
+        };
+        // A frame of a camera takes less than a millisecond; a larger one must not keep this thread from what else is to be served.
+        let is_long = data.len() >= LONG_FRAME_BYTES;
+        if is_long && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+            tokio::task::block_in_place(note);
+        } else {
+            note();
+        }
     }
 
     /// Ends the record, and waits until it is written as far as the configuration wants. Only the first end counts.
@@ -461,7 +475,8 @@ impl Noted for proto::VerifyRequest {
 }
 
 fn reference(draft: &mut Draft, text: &str) {
-    if !text.is_empty() {
+    // The draft may wait for the disk: one that is too long is refused, and not kept until then.
+    if (1..=MAX_CLIENT_REFERENCE_BYTES).contains(&text.len()) {
         draft.client_reference = Some(Bytes::copy_from_slice(text.as_bytes()));
     }
 }

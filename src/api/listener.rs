@@ -17,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt,
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::callers::{Callers, ConnectionPermit};
@@ -324,6 +325,9 @@ impl Warned {
     }
 }
 
+/// What was told of callers who do not read.
+static UNREAD: Mutex<Warned> = Mutex::new(Warned { at: None, untold: 0 });
+
 /// How long a caller may take to say that it speaks HTTP/2.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -443,7 +447,9 @@ async fn accept(
             continue;
         };
         let preface = Some(Preface { missing: PREFACE_BYTES, until: Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)) });
-        let connection = Connection { stream, peer, preface, _place: place, _connected: connected, _open: Open::new() };
+        let hung_up = Box::pin(peer.hang_up.clone().cancelled_owned());
+        let connection =
+            Connection { stream, peer, preface, hung_up, _place: place, _connected: connected, _open: Open::new() };
         if accepted.send(Ok(connection)).await.is_err() {
             return;
         }
@@ -464,6 +470,7 @@ pub struct Connection {
     peer: PeerIdentity,
     /// None once it was said.
     preface: Option<Preface>,
+    hung_up: Pin<Box<WaitForCancellationFutureOwned>>,
     _place: OwnedSemaphorePermit,
     /// Callers who are not allowed have no account of connections.
     _connected: Option<ConnectionPermit>,
@@ -489,7 +496,7 @@ impl Drop for Open {
 
 /// Who is at the other end: as the kernel recorded it when the caller connected, so it cannot be forged. Handlers find it in the
 /// extensions of each request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PeerIdentity {
     pub uid: u32,
     /// Primary group.
@@ -498,6 +505,8 @@ pub struct PeerIdentity {
     pub groups: Arc<[u32]>,
     /// Process, if it is visible from here; for the log and for sharing only, since numbers are used again.
     pub pid: Option<i32>,
+    /// Closes the connection: for what a caller keeps that it must not, where no answer would reach it.
+    pub hang_up: CancellationToken,
 }
 
 impl PeerIdentity {
@@ -519,7 +528,13 @@ impl PeerIdentity {
             tracing::debug!(%error, "the kernel does not tell the supplementary groups of callers");
             Vec::new()
         });
-        Ok(Self { uid: credentials.uid(), gid: credentials.gid(), groups: groups.into(), pid: credentials.pid() })
+        Ok(Self {
+            uid: credentials.uid(),
+            gid: credentials.gid(),
+            groups: groups.into(),
+            pid: credentials.pid(),
+            hang_up: CancellationToken::new(),
+        })
     }
 }
 
@@ -713,6 +728,13 @@ impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if polled.is_pending() && self.hung_up.as_mut().poll(cx).is_ready() {
+            if let Some(untold) = UNREAD.lock().unwrap_or_else(PoisonError::into_inner).tell() {
+                let PeerIdentity { uid, pid, .. } = self.peer;
+                tracing::warn!(uid, pid, untold, "a connection was closed: its caller does not read a long answer");
+            }
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let Some(preface) = &mut self.preface else { return polled };
         preface.missing = preface.missing.saturating_sub(buffer.filled().len() - before);
         if preface.missing == 0 {

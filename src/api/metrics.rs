@@ -6,9 +6,10 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -211,7 +212,7 @@ impl Observer {
     /// Goes on counting in the body of the answer, whose trailers hold the code.
     pub fn watch<B>(mut self, response: Response<B>) -> Response<Observed<B>> {
         self.hear(response.headers());
-        response.map(|body| Observed { body, observer: self })
+        response.map(|body| Observed { body, observer: self, is_cut: false })
     }
 }
 
@@ -231,28 +232,55 @@ impl Drop for Observer {
     }
 }
 
-/// The body of an answer, which is counted when it ends.
+/// The body of an answer, which is counted when it ends. Long pieces of it are a part of what callers may have on its way until the transport has written them.
 pub struct Observed<B> {
     body: B,
     observer: Observer,
+    is_cut: bool,
 }
 
-impl<B: Body + Unpin> Body for Observed<B> {
-    type Data = B::Data;
+impl<B> Observed<B> {
+    fn hold(&mut self, data: Bytes) -> Frame<Bytes> {
+        let held = match &self.observer.permit {
+            Some(permit) => permit.conduct().hold_answer(data),
+            None => Ok(data),
+        };
+        match held {
+            Ok(data) => Frame::data(data),
+            Err(error) => {
+                self.is_cut = true;
+                let mut trailers = HeaderMap::new();
+                // Its texts are ours, and headers can hold them.
+                let _ = tonic::Status::from(error).add_header(&mut trailers);
+                self.observer.hear(&trailers);
+                Frame::trailers(trailers)
+            }
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Observed<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.observer.hear(trailers);
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if self.is_cut {
+            return Poll::Ready(None);
         }
-        polled
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(polled.map(|frame| {
+            frame.map(|frame| match frame.into_data() {
+                Ok(data) => self.hold(data),
+                Err(frame) => {
+                    frame.trailers_ref().into_iter().for_each(|trailers| self.observer.hear(trailers));
+                    frame
+                }
+            })
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.is_cut || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

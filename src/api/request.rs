@@ -17,6 +17,9 @@ use crate::pipeline::admission::Place;
 use crate::pipeline::source::Media;
 use crate::pipeline::verify::{self, CheckRequest, CheckResult, Event};
 
+/// Longest reference of a caller's own to its verification.
+pub const MAX_CLIENT_REFERENCE_BYTES: usize = 128;
+
 /// How long a stream's error waits for a caller who reads slowly: without it the stream would end as if all had been told.
 pub const LAST_WORD: Duration = Duration::from_secs(5);
 
@@ -45,8 +48,9 @@ impl Call {
         let audit = request.extensions().get::<Entry>().cloned().unwrap_or_default();
         audit.take(Some(deadline), &engine.config_sha256);
         let trace = request.extensions().get::<Trace>().cloned().unwrap_or_default();
+        let harmful = Arc::clone(&conduct);
         let context = RequestContext::prioritised(Some(deadline), caller, priority).traced(trace);
-        let context = Arc::new(context);
+        let context = Arc::new(context.watched(move || harmful.harmed()));
         Self { engine, context, received, audit, conduct }
     }
 

@@ -11,7 +11,7 @@ use tonic::Status;
 use super::convert;
 use super::proto::{self, DocumentPart, VerifyEvent, VerifyRequest, document_part, verify_event};
 use super::read_document;
-use super::request::Call;
+use super::request::{Call, MAX_CLIENT_REFERENCE_BYTES};
 use super::unwind::caught;
 use crate::error::Error;
 use crate::ops::faults;
@@ -21,14 +21,11 @@ use crate::pipeline::verify::{self, CheckRequest, Event, Plan};
 /// What the caller reads. Dropping it ends the verification.
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<VerifyEvent, Status>> + Send>>;
 
-/// Longest `client_reference` in bytes; it is held and sent back, so it must not be a way to store data.
-const MAX_REFERENCE_BYTES: usize = 128;
-
 /// # Errors
 /// What is wrong with the request, or why it got no place. Later errors end the stream.
 pub async fn verify(call: Call, request: VerifyRequest) -> Result<EventStream, Status> {
-    if request.client_reference.len() > MAX_REFERENCE_BYTES {
-        let reason = format!("more than {MAX_REFERENCE_BYTES} bytes");
+    if request.client_reference.len() > MAX_CLIENT_REFERENCE_BYTES {
+        let reason = format!("more than {MAX_CLIENT_REFERENCE_BYTES} bytes");
         return Err(Error::invalid("client_reference", "REFERENCE_TOO_LONG", reason).into());
     }
     let media = request.media.into_iter().enumerate().map(|(index, media)| convert::media(index, media));

@@ -6,9 +6,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,7 +21,7 @@ use super::newest::{self, Arrival, Newest};
 use super::proto::verify_live_event::Event;
 use super::proto::verify_live_request::Message;
 use super::proto::{self, VerifyLiveEvent, VerifyLiveRequest};
-use super::request::{Call, LAST_WORD};
+use super::request::{Call, LAST_WORD, MAX_CLIENT_REFERENCE_BYTES};
 use super::unwind::caught;
 use crate::checks::{MediaKind, Outcome, Warning};
 use crate::error::{Error, Unavailable};
@@ -60,9 +61,6 @@ const CLOSING: Duration = Duration::from_secs(15);
 /// Longest time for which an overloaded daemon looks at no frame of a session.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 
-/// Longest reference of the caller's own.
-const MAX_CLIENT_REFERENCE_BYTES: usize = 128;
-
 /// The longest that a call may take by the limits of the configuration.
 pub fn max_duration(engine: &Engine) -> Duration {
     engine.live.max_duration + LATENESS + CLOSING
@@ -92,7 +90,7 @@ struct Wanted {
     policy: Policy,
     operating_point: String,
     match_operating_point: String,
-    reference: bytes::Bytes,
+    reference: Bytes,
     preview_is_mirrored: bool,
     with_signals: bool,
     client_reference: String,
@@ -110,6 +108,8 @@ enum Incoming {
 #[derive(Default)]
 struct Counts {
     received: AtomicU32,
+    /// Those that came last could not be kept.
+    have_no_room: AtomicBool,
 }
 
 type Events = mpsc::Sender<Result<VerifyLiveEvent, Status>>;
@@ -179,7 +179,9 @@ async fn hold(call: &Call, mut messages: Streaming<VerifyLiveRequest>, events: &
         Ok(Some(match taken {
             Ok(at_ms) => {
                 // A busy moment does not end a session: without room the frame counts as replaced.
-                let Ok(_held) = conduct.hold_frame(frame.image.len() as u64) else { return Ok(None) };
+                let held = conduct.hold_frame(frame.image.len() as u64);
+                counts.have_no_room.store(held.is_err(), Ordering::Relaxed);
+                let Ok(_held) = held else { return Ok(None) };
                 Incoming::Frame { frame: Frame { index: frame.index, at_ms, file: frame.image }, _held }
             }
             Err(reason) => {
@@ -208,8 +210,11 @@ impl Held<'_> {
                 match arrival {
                     Arrival::Frame => None,
                     Arrival::Ended => Some(Reason::CallerEnded),
-                    Arrival::Nothing if last_arrival.elapsed() > IDLE => Some(Reason::FramesInterrupted),
-                    Arrival::Nothing => continue,
+                    Arrival::Nothing if last_arrival.elapsed() <= IDLE => continue,
+                    Arrival::Nothing if self.counts.have_no_room.load(Ordering::Relaxed) => {
+                        return Err(Error::Overloaded { retry_after: Duration::from_secs(1) });
+                    }
+                    Arrival::Nothing => Some(Reason::FramesInterrupted),
                 }
             };
             if let Some(reason) = late {
@@ -404,8 +409,19 @@ impl Held<'_> {
             let message = "no motion of the head was asked for, so nothing shows that it is one".to_owned();
             decision.warnings.push(convert::warning(Warning { code: "NO_HEAD_MOTION", message, media: None }));
         }
+        decision.best_frame = self.held(decision.best_frame).await;
         decision.duration_ms = milliseconds(self.call.received.elapsed());
         self.send(Event::Decision(decision)).await
+    }
+
+    /// The best frame of a decision that is complete, as a part of what callers may have on its way until it is read. The person has done all that was asked: room is waited for, until the call's deadline.
+    async fn held(&self, frame: Bytes) -> Bytes {
+        loop {
+            match self.call.conduct.hold_answer(frame.clone()) {
+                Ok(frame) => return frame,
+                Err(_) => tokio::time::sleep(MAX_PAUSE).await,
+            }
+        }
     }
 
     /// The best frame against the reference, by the check `face_match`.

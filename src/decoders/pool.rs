@@ -109,8 +109,6 @@ pub enum StartError {
     Refused(#[from] Refusal),
     #[error("it did not become ready")]
     Silent,
-    #[error("nobody waits for it any more: {0}")]
-    Pointless(Error),
 }
 
 impl From<Errno> for StartError {
@@ -151,8 +149,10 @@ pub struct Held {
 struct State {
     /// The last that came back is lent first: its memory is warm, and the others can give theirs back.
     idle: Vec<Idle>,
-    /// How many have ended and were not replaced yet.
+    /// How many have ended and are not being replaced yet.
     missing: usize,
+    /// How many are on their way for those who wait.
+    starting: usize,
     /// Until then none is started: the last could not be.
     rests_until: Option<Instant>,
     /// Who waits: the order of each request, and a number that tells its threads apart.
@@ -207,7 +207,7 @@ impl Shared {
             let Some(at) = state.idle.iter().position(rests) else { return };
             let mut idle = state.idle.remove(at);
             drop(state);
-            let place = Place { shared: Arc::clone(self), is_filled: false };
+            let place = Place::out_of_reach(self);
             idle.process.memory.clear();
             idle.is_clear = true;
             place.fill(idle);
@@ -219,9 +219,25 @@ impl Shared {
 struct Place {
     shared: Arc<Shared>,
     is_filled: bool,
+    /// A process that was missing is started there.
+    is_starting: bool,
 }
 
 impl Place {
+    fn out_of_reach(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), is_filled: false, is_starting: false }
+    }
+
+    /// That of a process which is missing and shall be started: `None` where none is missing, or as many are on their way as somebody waits for.
+    fn missing(shared: &Arc<Shared>, state: &mut State, now: Instant) -> Option<Self> {
+        if state.missing == 0 || state.starting >= state.waiting.len() || state.rests(now) {
+            return None;
+        }
+        state.missing -= 1;
+        state.starting += 1;
+        Some(Self { shared: Arc::clone(shared), is_filled: false, is_starting: true })
+    }
+
     /// Puts a process there, to be lent after those whose memory is warm.
     fn fill(mut self, idle: Idle) {
         self.shared.state().idle.insert(0, idle);
@@ -231,9 +247,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if !self.is_filled {
-            self.shared.state().missing += 1;
-        }
+        let mut state = self.shared.state();
+        state.missing += usize::from(!self.is_filled);
+        state.starting -= usize::from(self.is_starting);
+        drop(state);
         self.shared.freed.notify_all();
     }
 }
@@ -265,7 +282,7 @@ impl Pool {
         let starter = Starter::new(program, setup, wear, Arc::clone(&shared))?;
         let processes = processes.max(1);
         for _ in 0..processes {
-            let process = starter.start(|| Ok(()))?;
+            let process = starter.start()?;
             shared.state().idle.push(Idle::new(process));
         }
         Ok(Self { processes, deadline, wear, layout, shared, starter })
@@ -344,6 +361,7 @@ impl Pool {
         };
         let status = lent.end();
         if let Some(reason) = reason {
+            job.context.harmed();
             let signal = status.and_then(|status| status.signal()).and_then(|number| Signal::try_from(number).ok());
             let reason = match (&fault, signal) {
                 (Fault::Ended, Some(Signal::SIGSYS)) => "forbidden",
@@ -377,14 +395,14 @@ impl Pool {
     fn lend(&self, job: &Job<'_>) -> Result<Lent<'_>, Error> {
         let order = job.context.order();
         let no_decoder = Error::Unavailable { state: Unavailable::NoDecoder, retry_after: RETRY_AFTER };
-        let mut in_line = InLine::new(&self.shared, order);
+        let in_line = InLine::new(&self.shared, order);
         let mut state = self.shared.state();
         loop {
             let now = Instant::now();
             job.context.check(now)?;
             let is_turn = state.is_turn_of(in_line.place, self.processes);
             if is_turn && let Some(Idle { process, .. }) = state.idle.pop() {
-                let mut lent = Lent::new(&self.shared, &mut state, Some(process), order);
+                let mut lent = Lent::new(&self.shared, &mut state, process, order);
                 drop(state);
                 if lent.process().is_ready() {
                     return Ok(lent);
@@ -393,21 +411,11 @@ impl Pool {
                 tracing::warn!("a decoder process has ended at rest; another is started");
                 lent.end();
                 state = self.shared.state();
-            } else if is_turn && state.missing > 0 && !state.rests(now) {
-                state.missing -= 1;
-                let place = Lent::new(&self.shared, &mut state, None, order);
+            } else if let Some(place) = Place::missing(&self.shared, &mut state, now) {
                 drop(state);
-                // Others need not wait for the start; a process that comes back meanwhile is theirs.
-                drop(in_line);
-                let error = match place.filled(&self.starter, job) {
-                    Ok(lent) => return Ok(lent),
-                    Err(StartError::Pointless(error)) => return Err(error),
-                    Err(error) => error,
-                };
-                tracing::error!(reason = error.to_string(), "a decoder process cannot be started");
-                in_line = InLine::new(&self.shared, order);
+                // It goes to whoever is first in line then, also if this caller has left.
+                self.starter.want(Wanted::At(place));
                 state = self.shared.state();
-                state.rests_until = Some(Instant::now() + RETRY_AFTER);
             } else if state.missing >= self.processes && state.rests(now) {
                 // Nobody has one that could be waited for.
                 return Err(no_decoder);
@@ -442,7 +450,7 @@ impl Drop for InLine<'_> {
     }
 }
 
-/// A process in use, or the place of one. If it is not given back, in whichever way its use ends, the process is killed and its place becomes free.
+/// A process in use. If it is not given back, in whichever way its use ends, the process is killed and its place becomes free.
 struct Lent<'a> {
     shared: &'a Arc<Shared>,
     process: Option<DecoderProcess>,
@@ -451,19 +459,13 @@ struct Lent<'a> {
 }
 
 impl<'a> Lent<'a> {
-    fn new(shared: &'a Arc<Shared>, state: &mut State, process: Option<DecoderProcess>, order: u64) -> Self {
+    fn new(shared: &'a Arc<Shared>, state: &mut State, process: DecoderProcess, order: u64) -> Self {
         *state.used.entry(order).or_default() += 1;
-        Self { shared, process, order }
-    }
-
-    /// A new process in this place.
-    fn filled(mut self, starter: &Starter, job: &Job<'_>) -> Result<Self, StartError> {
-        self.process = Some(starter.start(|| job.context.check(Instant::now()))?);
-        Ok(self)
+        Self { shared, process: Some(process), order }
     }
 
     fn process(&mut self) -> &mut DecoderProcess {
-        self.process.as_mut().expect("a place is filled before it is used")
+        self.process.as_mut().expect("it is there until it is given back or ended")
     }
 
     fn give_back(mut self) {
@@ -477,7 +479,7 @@ impl<'a> Lent<'a> {
     fn give_back_worn(mut self, starter: &Starter) {
         if let Some(process) = self.process.take() {
             self.leave_use(&mut self.shared.state());
-            starter.replace(process, Place { shared: Arc::clone(self.shared), is_filled: false });
+            starter.want(Wanted::Instead(process, Place::out_of_reach(self.shared)));
         }
         std::mem::forget(self);
     }
@@ -717,7 +719,9 @@ struct Starter(Mutex<mpsc::Sender<Wanted>>);
 
 /// Where a new process shall go.
 enum Wanted {
+    /// To who makes the pool.
     To(mpsc::SyncSender<Result<DecoderProcess, StartError>>),
+    At(Place),
     /// Into the place of that one.
     Instead(DecoderProcess, Place),
 }
@@ -736,8 +740,14 @@ impl Starter {
                 let turn = || {
                     faults::point("starter");
                     match wanted {
-                        // Whoever asked may have left; the process is then dropped, and killed.
                         Some(Wanted::To(to)) => drop(to.send(DecoderProcess::start(&program, &setup, &shared))),
+                        Some(Wanted::At(place)) => match DecoderProcess::start(&program, &setup, &shared) {
+                            Ok(process) => place.fill(Idle::new(process)),
+                            Err(error) => {
+                                tracing::error!(reason = error.to_string(), "a decoder process cannot be started");
+                                shared.state().rests_until = Some(Instant::now() + RETRY_AFTER);
+                            }
+                        },
                         Some(Wanted::Instead(mut worn, place)) => {
                             // Before another takes memory too.
                             worn.memory.clear();
@@ -766,27 +776,19 @@ impl Starter {
         Ok(Self(Mutex::new(sender)))
     }
 
-    fn want(&self, wanted: Wanted) -> Result<(), mpsc::SendError<Wanted>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).send(wanted)
-    }
-
-    /// Starts another process in the place of one and ends that, without waiting for it.
-    fn replace(&self, worn: DecoderProcess, place: Place) {
-        // If there is nobody to do it, both are dropped: the process is killed, and its place is free.
-        drop(self.want(Wanted::Instead(worn, place)));
-    }
-
-    /// Waits for a new process while `look` has nothing against it.
-    fn start(&self, look: impl Fn() -> Result<(), Error>) -> Result<DecoderProcess, StartError> {
-        let (sender, started) = mpsc::sync_channel(1);
-        self.want(Wanted::To(sender)).map_err(|_| StartError::Silent)?;
-        loop {
-            match started.recv_timeout(LOOK) {
-                Ok(result) => return result,
-                Err(mpsc::RecvTimeoutError::Timeout) => look().map_err(StartError::Pointless)?,
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(StartError::Silent),
-            }
+    /// Has it done, without waiting. If there is nobody to do it, what was to be replaced is killed, and its place is free.
+    fn want(&self, wanted: Wanted) {
+        let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner).send(wanted);
+        if let Err(mpsc::SendError(Wanted::At(place) | Wanted::Instead(_, place))) = sent {
+            place.shared.state().rests_until = Some(Instant::now() + RETRY_AFTER);
         }
+    }
+
+    /// Waits for a new process.
+    fn start(&self) -> Result<DecoderProcess, StartError> {
+        let (sender, started) = mpsc::sync_channel(1);
+        self.want(Wanted::To(sender));
+        started.recv().unwrap_or(Err(StartError::Silent))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod registry;
 mod rewrite;
 pub mod session;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -80,6 +81,17 @@ pub struct RequestContext {
     /// finishing one request after the other keeps each waiting for less than working on all of them by turns. A priority counts as being older or younger.
     order: u64,
     cancelled: AtomicBool,
+    on_harm: OnHarm,
+}
+
+/// Who is told that the request's input has done harm.
+#[derive(Clone, Default)]
+struct OnHarm(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for OnHarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnHarm").field(&self.0.is_some()).finish()
+    }
 }
 
 /// Requests so far.
@@ -94,12 +106,24 @@ impl RequestContext {
     /// The same with a priority.
     pub fn prioritised(deadline: Option<Instant>, caller: Caller, priority: Priority) -> Self {
         let order = REQUESTS.fetch_add(1, Ordering::Relaxed) + priority.lets_pass();
-        Self { deadline, caller, priority, trace: Trace::default(), order, cancelled: AtomicBool::new(false) }
+        Self { deadline, caller, priority, order, ..Self::default() }
     }
 
     /// The same context, whose work is a part of a trace.
     pub fn traced(self, trace: Trace) -> Self {
         Self { trace, ..self }
+    }
+
+    /// The same context, of whose harm `tell` is told, also when its caller has left.
+    pub fn watched(self, tell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { on_harm: OnHarm(Some(Arc::new(tell))), ..self }
+    }
+
+    /// The request's input has ended a process of the daemon.
+    pub fn harmed(&self) {
+        if let Some(tell) = &self.on_harm.0 {
+            tell();
+        }
     }
 
     /// Which of two requests goes first where both wait: the lower.

@@ -164,18 +164,32 @@ pub async fn try_client_of(socket: &Path) -> Result<Client, tonic::transport::Er
     Ok(VerificationClient::new(try_channel_of(socket).await?).max_encoding_message_size(64 << 20))
 }
 
+/// One whose transport takes so many bytes of a stream's answers before somebody reads them.
+pub async fn client_with_window(socket: &Path, bytes: u32) -> Client {
+    let endpoint = endpoint().initial_stream_window_size(Some(bytes));
+    VerificationClient::new(try_channel(endpoint, socket).await.unwrap())
+}
+
 pub async fn channel_of(socket: &Path) -> Channel {
     try_channel_of(socket).await.unwrap()
 }
 
 async fn try_channel_of(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+    try_channel(endpoint(), socket).await
+}
+
+/// The address is not used: the connector knows the socket.
+fn endpoint() -> Endpoint {
+    Endpoint::from_static("http://vouch.local")
+}
+
+async fn try_channel(endpoint: Endpoint, socket: &Path) -> Result<Channel, tonic::transport::Error> {
     let socket = socket.to_owned();
     let connect = tower::service_fn(move |_| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    // The address is not used: the connector knows the socket.
-    Endpoint::from_static("http://vouch.local").connect_with_connector(connect).await
+    endpoint.connect_with_connector(connect).await
 }
 
 /// A connection that is there already, and the only one: the first attempt takes it.

@@ -10,11 +10,13 @@ mod ledger;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use metrics::{counter, gauge};
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use body::{Measured, RETRY_WHEN_FULL, Read};
@@ -23,7 +25,7 @@ use ledger::{End, Ledger, Quotas};
 pub use room::Share;
 use room::{Holder, Room, share_of};
 
-use super::listener::{BindError, PeerIdentity, group_ids, user_ids};
+use super::listener::{BindError, OPERATOR_CONNECTIONS, PeerIdentity, group_ids, user_ids};
 use crate::config::{CallerPolicy, Config, Rpc};
 use crate::error::{Error, Quota};
 use crate::inference::Priority;
@@ -31,6 +33,9 @@ use crate::ops::metrics as names;
 
 /// Users who have an account at once, at some 300 bytes each. Of those who have nothing at work, no pause to keep and no rate to make up for, who was not seen for longest is forgotten for a new one.
 const MAX_ACCOUNTS: usize = 1024;
+
+/// Answers from this size on are a part of what callers may have on its way.
+const LONG_ANSWER_BYTES: usize = 64 * 1024;
 
 /// The number of the one account of all who are not allowed to use the daemon, and of those for whom there is no room: the highest, which the kernel gives to nobody.
 const STRANGERS: u32 = u32::MAX;
@@ -43,7 +48,7 @@ const MAX_LABELS: usize = 128;
 pub struct Callers {
     policies: RwLock<Policies>,
     accounts: Mutex<Accounts>,
-    /// Bytes of messages that are not whole, and of frames that nobody has looked at.
+    /// Bytes of messages that are not whole, of frames that nobody has looked at, and of long answers that are not read.
     arriving: Arc<Room>,
     /// Sessions of active liveness.
     sessions: Arc<Room>,
@@ -138,24 +143,32 @@ impl Callers {
         }
         let allows = rpc.is_none_or(|rpc| policy.rpcs.contains(&rpc));
         let holder = Holder { uid, is_operator: peer.is_operator() };
-        let account = counted.then(|| (Arc::clone(self), Arc::clone(&policy), holder));
+        let caller = counted.then(|| Caller {
+            callers: Arc::clone(self),
+            policy: Arc::clone(&policy),
+            holder,
+            hang_up: peer.hang_up.clone(),
+        });
         Ok(Permit {
             callers: Arc::clone(self),
             holder,
             policy,
             read: Arc::default(),
-            conduct: Arc::new(Conduct { account, ..Conduct::default() }),
+            conduct: Arc::new(Conduct { caller, ..Conduct::default() }),
             allows,
             counted,
             begun,
         })
     }
 
-    /// Notes a connection; `None` if the user has as many open as may be, of `max_connections` in all.
+    /// Notes a connection; `None` if the user has as many open as may be, of `max_connections` in all. The operator may have some more.
     pub fn connect(self: &Arc<Self>, peer: &PeerIdentity, max_connections: usize) -> Option<ConnectionPermit> {
         let policy = self.policy(peer);
-        let share = if peer.is_operator() { max_connections } else { share_of(max_connections as u64) as usize };
-        let most = if policy.max_connections > 0 { policy.max_connections } else { share };
+        let (share, more) = match peer.is_operator() {
+            true => (max_connections, OPERATOR_CONNECTIONS),
+            false => (share_of(max_connections as u64) as usize, 0),
+        };
+        let most = more + if policy.max_connections > 0 { policy.max_connections } else { share };
         let (mut accounts, now) = (self.lock(), Instant::now());
         let uid = accounts.room_for(peer.uid, now);
         let account = accounts.account(uid, &policy, now);
@@ -350,8 +363,19 @@ pub struct Terms {
 pub struct Conduct {
     has_asked: AtomicBool,
     has_sent_malformed: AtomicBool,
+    /// Input that has ended a decoder, and was counted then, whether or not the call comes to its end; that end, or its frame's, is not counted again.
+    harms: AtomicU32,
     /// `None` for a call that nobody counts.
-    account: Option<(Arc<Callers>, Arc<Policy>, Holder)>,
+    caller: Option<Caller>,
+}
+
+/// Whom a call's conduct is told of.
+#[derive(Debug)]
+struct Caller {
+    callers: Arc<Callers>,
+    policy: Arc<Policy>,
+    holder: Holder,
+    hang_up: CancellationToken,
 }
 
 impl Conduct {
@@ -363,6 +387,23 @@ impl Conduct {
     /// It sent something that cannot be read and does not end it, such as one frame of many. It counts at once, as a request would.
     pub fn malformed(&self) {
         self.has_sent_malformed.store(true, Ordering::Relaxed);
+        if !self.is_counted() {
+            self.count_malformed();
+        }
+    }
+
+    /// What it sent has ended a decoder. It counts at once: who leaves before the call has ended has cost the process all the same.
+    pub fn harmed(&self) {
+        self.harms.fetch_add(1, Ordering::Relaxed);
+        self.count_malformed();
+    }
+
+    /// Whether malformed input that is told now was counted as harm.
+    fn is_counted(&self) -> bool {
+        self.harms.try_update(Ordering::Relaxed, Ordering::Relaxed, |harms| harms.checked_sub(1)).is_ok()
+    }
+
+    fn count_malformed(&self) {
         self.with_ledger(|ledger, policy| ledger.malformed(&policy.quotas, Instant::now()));
     }
 
@@ -398,19 +439,38 @@ impl Conduct {
         self.hold(|callers| &callers.sessions, 1)
     }
 
+    /// Holds the bytes of an answer with a picture in it until its caller, who may read slowly or not at all, has read them. Others have some kilobytes, and are not held.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if there is no room for them.
+    pub fn hold_answer(&self, data: Bytes) -> Result<Bytes, Error> {
+        if data.len() < LONG_ANSWER_BYTES {
+            return Ok(data);
+        }
+        let share = self.hold(|callers| &callers.arriving, data.len() as u64)?;
+        Ok(match share.zip(self.caller.as_ref()) {
+            Some((share, caller)) => share.until_read(data, caller.hang_up.clone()),
+            None => data,
+        })
+    }
+
     fn hold(&self, room: impl FnOnce(&Callers) -> &Arc<Room>, amount: u64) -> Result<Option<Share>, Error> {
-        let Some((callers, _, holder)) = &self.account else { return Ok(None) };
+        let Some(Caller { callers, holder, .. }) = &self.caller else { return Ok(None) };
         let share = room(callers).take(*holder, amount);
         share.map(Some).ok_or(Error::Overloaded { retry_after: RETRY_WHEN_FULL })
     }
 
     fn with_ledger<T>(&self, act: impl FnOnce(&mut Ledger, &Policy) -> T) -> Option<T> {
-        let (callers, policy, holder) = self.account.as_ref()?;
+        let Caller { callers, policy, holder, .. } = self.caller.as_ref()?;
         callers.lock().of.get_mut(&holder.uid).map(|account| act(&mut account.ledger, policy))
     }
 }
 
 impl Permit {
+    pub fn conduct(&self) -> &Conduct {
+        &self.conduct
+    }
+
     pub fn terms(&self) -> Terms {
         Terms { allows: self.allows, priority: self.policy.priority, conduct: Arc::clone(&self.conduct) }
     }
@@ -431,6 +491,7 @@ impl Permit {
             // Who sends nothing, or bad frames, has done no good.
             Code::Ok if has_sent_malformed || !has_asked => End::Other,
             Code::Ok => End::Good,
+            Code::InvalidArgument if self.conduct.is_counted() => End::Other,
             Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented | Code::OutOfRange => End::Malformed,
             _ => End::Other,
         };
@@ -453,7 +514,7 @@ mod tests {
     use crate::ops::counts::{Counts, label};
 
     fn peer(uid: u32, groups: &[u32]) -> PeerIdentity {
-        PeerIdentity { uid, gid: 65_534, groups: groups.into(), pid: None }
+        PeerIdentity { uid, gid: 65_534, groups: groups.into(), pid: None, hang_up: CancellationToken::new() }
     }
 
     fn with_policies(policies: &[CallerPolicy]) -> Arc<Callers> {
@@ -577,10 +638,35 @@ mod tests {
         assert_eq!(callers.status(Some(2))[0].counts.malformed, 4);
     }
 
+    /// It was: who left before the call had ended was never counted.
+    #[test]
+    fn harm_counts_once_however_the_call_ends() {
+        let callers = with_policies(&[]);
+        let call = |code: Code, conduct: fn(&Conduct)| {
+            let permit = callers.begin(&peer(1, &[]), true, Some(Rpc::VerifyLive)).unwrap();
+            conduct(&permit.terms().conduct);
+            permit.end(code);
+            callers.status(Some(1))[0].counts.malformed
+        };
+        assert_eq!(call(Code::Cancelled, Conduct::harmed), 1);
+        assert_eq!(call(Code::InvalidArgument, Conduct::harmed), 2);
+        // A frame that ended a decoder, and another that is only bad.
+        let two_frames = |conduct: &Conduct| {
+            conduct.harmed();
+            conduct.malformed();
+            conduct.malformed();
+        };
+        assert_eq!(call(Code::Ok, two_frames), 4);
+        assert_eq!(call(Code::InvalidArgument, |_| ()), 5);
+    }
+
     #[test]
     fn a_user_has_a_share_of_the_connections_and_the_operator_all() {
         let callers = with_policies(&[]);
         let connections = |uid: u32| (0..20).map_while(|_| callers.connect(&peer(uid, &[]), 8)).collect::<Vec<_>>();
-        assert_eq!((connections(1).len(), connections(2).len(), connections(0).len()), (6, 6, 8));
+        assert_eq!(
+            (connections(1).len(), connections(2).len(), connections(0).len()),
+            (6, 6, 8 + OPERATOR_CONNECTIONS)
+        );
     }
 }

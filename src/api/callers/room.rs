@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 /// What one user who is not the operator may have of something that all share: three quarters, so that nobody alone can take it from everybody else.
 pub fn share_of(all: u64) -> u64 {
@@ -72,6 +77,35 @@ impl Room {
     }
 }
 
+/// How long a long answer may wait to be read.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Share {
+    /// Bytes that keep their share until nothing refers to them any more. If that takes too long, `hang_up` is cancelled.
+    pub fn until_read(self, data: Bytes, hang_up: CancellationToken) -> Bytes {
+        let (unread, read) = oneshot::channel();
+        tokio::spawn(async move {
+            if tokio::time::timeout(PATIENCE, read).await.is_err() {
+                hang_up.cancel();
+            }
+        });
+        Bytes::from_owner(Unread { data, _share: self, _unread: unread })
+    }
+}
+
+/// An answer on its way to its reader.
+struct Unread {
+    data: Bytes,
+    _share: Share,
+    _unread: oneshot::Sender<()>,
+}
+
+impl AsRef<[u8]> for Unread {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.room.shrink(self.uid, self.amount);
@@ -97,5 +131,30 @@ mod tests {
         drop(most);
         let held = room.held.lock().unwrap();
         assert!(held.all == 0 && held.of.is_empty(), "{held:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_keeps_its_share_until_it_is_read_and_not_for_ever() {
+        let room = Room::new(1000);
+        let holder = Holder { uid: 0, is_operator: true };
+        let answer = |hang_up: &CancellationToken| {
+            room.take(holder, 1000).unwrap().until_read(Bytes::from_static(b"frame"), hang_up.clone())
+        };
+        let is_free = || room.take(holder, 1000).is_some();
+        let hang_up = CancellationToken::new();
+        let sent = answer(&hang_up);
+        let piece = sent.slice(1..3);
+        drop(sent);
+        assert!(!is_free());
+        drop(piece);
+        assert!(is_free());
+        tokio::time::sleep(2 * PATIENCE).await;
+        assert!(!hang_up.is_cancelled());
+
+        let unread = answer(&hang_up);
+        tokio::time::timeout(PATIENCE + Duration::from_secs(1), hang_up.cancelled()).await.unwrap();
+        assert_eq!((&unread[..], is_free()), (&b"frame"[..], false));
+        drop(unread);
+        assert!(is_free());
     }
 }
