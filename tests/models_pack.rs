@@ -251,20 +251,18 @@ fn hostile_archives_change_nothing() {
     assert_eq!(code(&output), i32::from(exit::NO_INPUT));
 }
 
-/// The pack that the tests run on and its manifest; without a complete one it is said so, and the test is skipped.
-fn real_pack() -> Option<(PathBuf, Manifest)> {
+/// The pack that the tests run on and its manifest.
+fn real_pack() -> (PathBuf, Manifest) {
     let pack = find_pack_dir(None);
     let manifest = Manifest::shipped().unwrap();
     let is_complete = verify_pack(&manifest, &pack).iter().all(Result::is_ok);
-    if !is_complete {
-        eprintln!("SKIPPED: there is no complete model pack in {}; `vouch models pull` makes one", pack.display());
-    }
-    is_complete.then_some((pack, manifest))
+    assert!(is_complete, "there is no complete model pack in {}; `vouch models pull` makes one", pack.display());
+    (pack, manifest)
 }
 
 #[test]
 fn the_real_pack_verifies_and_survives_the_way_through_an_archive() {
-    let Some((pack, manifest)) = real_pack() else { return };
+    let (pack, manifest) = real_pack();
     let place = Place::new();
     let archive = place.path("models.tar");
     let here = |arguments: &[&str]| {
@@ -300,7 +298,7 @@ fn the_real_pack_verifies_and_survives_the_way_through_an_archive() {
 
 #[test]
 fn a_model_says_the_same_to_the_last_bit_from_its_source_and_from_the_cache() {
-    let Some((pack, manifest)) = real_pack() else { return };
+    let (pack, manifest) = real_pack();
     let place = Place::new();
     let cache = place.path("cache");
     let runtime = Runtime::load(&manifest.runtime_path(&pack), &manifest.runtime().version).unwrap();

@@ -86,6 +86,11 @@ impl End {
     pub fn ok() -> Self {
         Self { code: 0, name: "OK", reason: "OK".into() }
     }
+
+    /// The answer is withheld, as it could not be recorded in time.
+    pub fn withheld() -> Self {
+        Self { code: 14, name: "UNAVAILABLE", reason: "AUDIT_UNAVAILABLE".into() }
+    }
 }
 
 /// The answer of one check.

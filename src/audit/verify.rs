@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -17,6 +17,9 @@ use super::store;
 
 /// Longest line that is read. Records have some kilobytes.
 const MAX_LINE_BYTES: u64 = 1 << 20;
+
+/// How often a log that changes meanwhile is read anew.
+const LIVE_ATTEMPTS: usize = 5;
 
 /// Hashes that are kept to compare with the head that a start has found: it is a second old at most.
 const KEPT_HASHES: usize = 1 << 16;
@@ -66,6 +69,17 @@ impl Report {
 /// # Errors
 /// If the folder or a file in it cannot be read.
 pub fn verify_dir(dir: &Path, anchors: &[Link]) -> io::Result<Report> {
+    // A daemon at work writes and removes meanwhile, which is no damage: what was read then is read anew.
+    for _ in 0..LIVE_ATTEMPTS {
+        if let Some(report) = verify_at_rest(dir, anchors)? {
+            return Ok(report);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "the log changes faster than it can be read"))
+}
+
+/// `None` if a file was removed before it could be read, or the last one was read while a line was being written.
+fn verify_at_rest(dir: &Path, anchors: &[Link]) -> io::Result<Option<Report>> {
     // The head first: a daemon that is at work writes it after the lines.
     let head = store::read_head(dir)?;
     let files = store::files(dir)?;
@@ -77,7 +91,15 @@ pub fn verify_dir(dir: &Path, anchors: &[Link]) -> io::Result<Report> {
             walk.find("FILE_MISSING", Some(path), None, None, what);
         }
         former = Some(*number);
-        walk.file(path, BufReader::new(File::open(path)?))?;
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut lines = BufReader::new(&file);
+        walk.file(path, &mut lines)?;
+        if walk.torn.is_some() && file.metadata()?.len() > lines.stream_position()? {
+            return Ok(None);
+        }
     }
     walk.untold_torn();
     let path = dir.join(store::HEAD_FILE);
@@ -89,7 +111,7 @@ pub fn verify_dir(dir: &Path, anchors: &[Link]) -> io::Result<Report> {
             walk.find("HEAD_MISSING", Some(&path), None, None, what.into());
         }
     }
-    Ok(walk.end())
+    Ok(Some(walk.end()))
 }
 
 /// Verifies files, in this order. Without the head file a cut at the end shows by anchors alone.

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use super::chain::Link;
 use metrics::gauge;
 
-use super::record::{self, AskedBy, Common, Draft, Event, Loaded, Torn};
+use super::record::{self, AskedBy, Common, Draft, End, Event, Loaded, Torn};
 use super::salt::{Salt, SaltError};
 use super::store::{Bounds, Store};
 use crate::config::{AuditConfig, AuditFailure, AuditSync};
@@ -116,10 +116,23 @@ struct Shared {
 }
 
 enum Message {
-    Record(Box<Draft>, Option<oneshot::Sender<Result<(), NotWritten>>>),
+    Record(Box<Draft>, Option<Asker>),
     /// The hash of the settings, and what they have loaded.
     Reload(String, Loaded, AskedBy),
     Stop,
+}
+
+/// A call that waits for its record.
+struct Asker {
+    answer: oneshot::Sender<Result<(), NotWritten>>,
+    /// It has waited for as long as it may, and its caller was told that the answer is withheld.
+    is_withheld: Arc<AtomicBool>,
+}
+
+impl Asker {
+    fn is_withheld(&self) -> bool {
+        self.is_withheld.load(Ordering::Relaxed)
+    }
 }
 
 impl AuditLog {
@@ -206,8 +219,10 @@ impl AuditLog {
     /// [`NotWritten`] if the request must not be answered.
     pub async fn record(self: &Arc<Self>, draft: Draft) -> Result<(), NotWritten> {
         let waits = self.sync == AuditSync::Each || self.on_failure == AuditFailure::Refuse;
-        let (sender, written) = oneshot::channel();
-        let handing_in = self.hand_in(Message::Record(Box::new(draft), waits.then_some(sender)));
+        let (answer, written) = oneshot::channel();
+        let is_withheld = Arc::new(AtomicBool::new(false));
+        let asker = Asker { answer, is_withheld: Arc::clone(&is_withheld) };
+        let handing_in = self.hand_in(Message::Record(Box::new(draft), waits.then_some(asker)));
         let is_lost = handing_in.is_err();
         let writing = async {
             if let Ok(Some(handing_in)) = handing_in {
@@ -217,7 +232,11 @@ impl AuditLog {
             !waits || matches!(written.await, Ok(Ok(())))
         };
         let is_written = !is_lost && self.in_time(writing).await.unwrap_or(false);
-        if is_written || self.on_failure == AuditFailure::Warn { Ok(()) } else { Err(NotWritten) }
+        if is_written || self.on_failure == AuditFailure::Warn {
+            return Ok(());
+        }
+        is_withheld.store(true, Ordering::Relaxed);
+        Err(NotWritten)
     }
 
     /// Waits for the thread, but not for ever: a disk that hangs is no better than a full one. While it is known to hang nobody waits who need not.
@@ -372,7 +391,7 @@ struct Writer {
     complained: Option<Instant>,
 }
 
-type Waiting = (Box<Draft>, Option<oneshot::Sender<Result<(), NotWritten>>>);
+type Waiting = (Box<Draft>, Option<Asker>);
 
 impl Writer {
     fn run(mut self, mut messages: mpsc::Receiver<Message>, clock: &tokio::runtime::Runtime) {
@@ -468,8 +487,16 @@ impl Writer {
         if self.broken.is_some() {
             self.mend();
         }
-        let mut written: Vec<(Option<oneshot::Sender<_>>, bool)> = Vec::with_capacity(together.len());
-        for (draft, answer) in together {
+        let mut written: Vec<(Option<Asker>, bool)> = Vec::with_capacity(together.len());
+        for (mut draft, asker) in together {
+            // Its record says so, and nobody waits for it.
+            let (asker, withheld) = match asker {
+                Some(asker) if asker.is_withheld() => (None, true),
+                asker => (asker, false),
+            };
+            if withheld {
+                draft.end = End::withheld();
+            }
             let result = if self.broken.is_some() {
                 Err(None)
             } else {
@@ -478,7 +505,7 @@ impl Writer {
             if let Err(Some(error)) = &result {
                 self.fails(error);
             }
-            written.push((answer, result.is_ok()));
+            written.push((asker, result.is_ok()));
         }
         let mut is_synced = true;
         if let Some(store) = self.store.as_mut().filter(|_| self.broken.is_none()) {
@@ -492,14 +519,15 @@ impl Writer {
             // Those that were written before one failed.
             is_synced = self.sync == AuditSync::Seconds || store.sync().is_ok();
         }
-        for (answer, is_written) in written {
+        for (asker, is_written) in written {
             let is_written = is_written && is_synced;
-            if !is_written {
+            // Whose answer was withheld while its line was on its way to the disk has a record that says otherwise, which the gap makes good.
+            if !is_written || asker.as_ref().is_some_and(Asker::is_withheld) {
                 self.shared.count_missing(1, self.on_failure);
             }
-            if let Some(answer) = answer {
+            if let Some(asker) = asker {
                 // Nobody may be waiting any more.
-                let _ = answer.send(if is_written { Ok(()) } else { Err(NotWritten) });
+                let _ = asker.answer.send(if is_written { Ok(()) } else { Err(NotWritten) });
             }
         }
         if self.unanchored >= self.anchor_every {
@@ -666,6 +694,25 @@ mod tests {
         }
     }
 
+    /// It was: recorded as answered.
+    #[test]
+    fn a_call_whose_answer_was_withheld_is_recorded_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path(), AuditFailure::Refuse);
+        for is_withheld in [true, false] {
+            let (answer, _) = oneshot::channel();
+            let asker = Asker { answer, is_withheld: Arc::new(AtomicBool::new(is_withheld)) };
+            log.begin();
+            log.hand_in(Message::Record(Box::new(draft()), Some(asker))).unwrap();
+        }
+        log.stop();
+        let file = super::super::store::files(folder.path()).unwrap().remove(0).1;
+        let lines = std::fs::read_to_string(file).unwrap();
+        let calls: Vec<&str> = lines.lines().filter(|line| line.contains("\"operation\":\"Verify\"")).collect();
+        let is_withheld = |line: &&str| line.contains("\"status\":\"Failure\"") && line.contains("AUDIT_UNAVAILABLE");
+        assert_eq!(calls.iter().map(is_withheld).collect::<Vec<_>>(), [true, false], "{lines}");
+    }
+
     /// It was: calls waited for ever once the queue was full, and nobody was told.
     #[tokio::test(start_paused = true)]
     async fn while_the_disk_hangs_nobody_waits_for_long_and_it_is_told() {
@@ -695,8 +742,9 @@ mod tests {
             assert_eq!((lost.load(Ordering::Relaxed), refused.load(Ordering::Relaxed)), counts);
             assert!(hangs.load(Ordering::Relaxed));
             // The first two are still to be written.
-            assert!(matches!(stuck.recv().await, Some(Message::Record(..))));
-            assert!(matches!(stuck.recv().await, Some(Message::Record(..))));
+            assert!(matches!(stuck.recv().await, Some(Message::Record(_, None))));
+            let Some(Message::Record(_, Some(asker))) = stuck.recv().await else { panic!("it is still to be written") };
+            assert_eq!(asker.is_withheld(), on_failure == AuditFailure::Refuse);
             assert!(stuck.try_recv().is_err());
             log.reloaded(String::new(), Loaded::default(), AskedBy::Signal).await;
         }
