@@ -15,7 +15,7 @@ use super::callers::Callers;
 use super::listener::{Access, PeerIdentity};
 use super::proto::ReloadRequest;
 use super::proto::ReloadResponse;
-use super::proto::administration_server::{Administration, AdministrationServer};
+use super::proto::administration_server::{Administration, AdministrationServer, SERVICE_NAME};
 use super::unwind::caught;
 use crate::audit::AuditLog;
 use crate::audit::record::{AskedBy, Loaded as AuditLoaded};
@@ -139,12 +139,23 @@ impl Reloader {
         if let Some(audit) = &self.audit {
             audit.reloaded(next.sha256(), now, asked_by).await;
         }
-        self.engine.exchange(new);
+        drop(old);
+        put_away(self.engine.exchange(new));
         self.access.replace(access);
         self.callers.replace(&callers);
         *config = next;
         Ok(done)
     }
+}
+
+/// Ends an engine when the last request that began with it has ended, on a thread that may wait for the models' own.
+fn put_away(engine: Arc<Engine>) {
+    tokio::spawn(async move {
+        while Arc::strong_count(&engine) > 1 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let _ = tokio::task::spawn_blocking(|| drop(engine)).await;
+    });
 }
 
 /// The hashes of what an engine runs with.
@@ -174,6 +185,11 @@ impl AdministrationService {
     }
 }
 
+/// Whether a call to this path is to reload.
+pub fn is_reload(path: &str) -> bool {
+    path.strip_prefix('/').and_then(|path| path.split_once('/')) == Some((SERVICE_NAME, "Reload"))
+}
+
 #[tonic::async_trait]
 impl Administration for AdministrationService {
     async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
@@ -188,6 +204,16 @@ impl Administration for AdministrationService {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_path_of_a_reload_and_no_other() {
+        assert!(is_reload("/vouch.v1.Administration/Reload"));
+        assert!(
+            !["/vouch.v1.Verification/Verify", "/Reload", "vouch.v1.Administration/Reload", ""]
+                .into_iter()
+                .any(is_reload)
+        );
+    }
 
     #[test]
     fn what_is_there_in_one_only_or_differs_has_changed() {

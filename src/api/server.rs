@@ -27,7 +27,7 @@ use crate::api::audit::{AuditLayer, refuse_unrecorded};
 use crate::api::callers::{Callers, Terms};
 use crate::api::listener::{Accepting, Access, BindError, PeerIdentity, Reservation};
 use crate::api::metrics::observe;
-use crate::api::reload::{AdministrationService, Reloader};
+use crate::api::reload::{AdministrationService, Reloader, is_reload};
 use crate::api::service::rpc_of;
 use crate::api::status::stopped_body;
 use crate::api::unwind::Caught;
@@ -63,6 +63,9 @@ const MAX_STREAMS_PER_CONNECTION: u32 = 64;
 
 /// What a request may take beyond `max_request_seconds` before it is ended here: requests end by their own deadline, and this catches those that never arrive whole.
 const READING_GRACE: Duration = Duration::from_secs(5);
+
+/// What a reload may take before its caller hears no more of it: engines for a GPU are built for a quarter of an hour.
+const LONGEST_RELOAD: Duration = Duration::from_secs(3600);
 
 /// A caller that says nothing for so long is asked whether it is there, and has so long to answer: one that was stopped, or that reads nothing, does not keep its connection for ever.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -205,7 +208,7 @@ where
     }
 }
 
-/// Ends calls that are not answered in time, as those are whose message never comes whole, which no handler sees.
+/// Ends calls that are not answered in time, as those are whose message never comes whole, which no handler sees. A reload has time to load.
 #[derive(Clone)]
 struct Bounded<S> {
     inner: S,
@@ -227,7 +230,8 @@ where
     }
 
     fn call(&mut self, request: http::Request<A>) -> Self::Future {
-        let answer = tokio::time::timeout(self.longest, self.inner.call(request));
+        let longest = if is_reload(request.uri().path()) { LONGEST_RELOAD } else { self.longest };
+        let answer = tokio::time::timeout(longest, self.inner.call(request));
         Box::pin(async move {
             answer.await.unwrap_or_else(|_| Ok(tonic::Status::from(Error::DeadlineExceeded).into_http()))
         })
