@@ -130,8 +130,8 @@ pub struct LimitsConfig {
     pub max_waiting: usize,
     /// Bytes that waiting requests may hold together, at least `max_message_bytes`, default 512 MiB.
     pub max_waiting_bytes: u64,
-    /// Bytes of messages that callers have begun to send and not finished, of frames that were not looked at yet, and of the largest message of each
-    /// stream, whose memory is kept for the next, together; one user has at most three quarters of it. Up to 4 MiB for each connection, which HTTP/2 takes before they are looked at,
+    /// Bytes of messages that callers have begun to send and not finished, of frames that were not looked at yet, of the largest message of each
+    /// stream, whose memory is kept for the next, and of answers with a picture in them that were not read yet, together; one user has at most three quarters of it. Up to 4 MiB for each connection, which HTTP/2 takes before they are looked at,
     /// come on top of it. At least twice `max_message_bytes`, default 512 MiB.
     pub max_arriving_bytes: u64,
     /// A request that would wait longer than this for its turn, as far as can be told, is refused at once. Milliseconds, 10..=3_600_000,
