@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the tracked files twice, in two folders of different names, and compares the binaries. Ends with 1 if they differ.
+# Builds the tracked files twice, in two folders of different names, and compares the binaries. Ends with 1 if they differ; else they are in target/package/reproduced
+# (`make deb DEB_BINARIES=target/package/reproduced` packs them).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -16,4 +17,6 @@ for folder in one another/and/deeper; do
     find "$work/$folder/target/$built" -mindepth 1 -maxdepth 1 ! -name vouch ! -name vouchd -exec rm -rf {} +
 done
 cmp "$work/one.sums" "$work/deeper.sums"
+mkdir -p target/package/reproduced
+cp "$work/another/and/deeper/target/$built"/{vouch,vouchd} target/package/reproduced
 echo "the binaries of both folders are the same"
