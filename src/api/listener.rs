@@ -308,25 +308,28 @@ const WARNED_FOR: Duration = Duration::from_secs(5);
 
 /// When the journal was told of something, and what it was not told since.
 #[derive(Default)]
-struct Warned {
-    at: Option<Instant>,
-    untold: u64,
-}
+pub(super) struct Warned(Mutex<(Option<Instant>, u64)>);
 
 impl Warned {
+    pub(super) const fn new() -> Self {
+        Self(Mutex::new((None, 0)))
+    }
+
     /// Whether to tell of one more, and of how many since the last time that were not told.
-    fn tell(&mut self) -> Option<u64> {
-        if self.at.is_some_and(|at| at.elapsed() < WARNED_FOR) {
-            self.untold += 1;
+    pub(super) fn tell(&self) -> Option<u64> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, untold) = &mut *told;
+        if at.is_some_and(|at| at.elapsed() < WARNED_FOR) {
+            *untold += 1;
             return None;
         }
-        self.at = Some(Instant::now());
-        Some(std::mem::take(&mut self.untold))
+        *at = Some(Instant::now());
+        Some(std::mem::take(untold))
     }
 }
 
 /// What was told of callers who do not read.
-static UNREAD: Mutex<Warned> = Mutex::new(Warned { at: None, untold: 0 });
+static UNREAD: Warned = Warned::new();
 
 /// How long a caller may take to say that it speaks HTTP/2.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -384,7 +387,7 @@ async fn accept(
     let operator_places = Arc::new(Semaphore::new(OPERATOR_CONNECTIONS));
     let mut spare = Spare::default();
     spare.fill();
-    let [mut failed, mut unknown, mut stranger, mut crowded, mut greedy] = std::array::from_fn(|_| Warned::default());
+    let [failed, unknown, stranger, crowded, greedy]: [Warned; 5] = std::array::from_fn(|_| Warned::default());
     loop {
         let stream = tokio::select! {
             () = accepted.closed() => return,
@@ -729,7 +732,7 @@ impl AsyncRead for Connection {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if polled.is_pending() && self.hung_up.as_mut().poll(cx).is_ready() {
-            if let Some(untold) = UNREAD.lock().unwrap_or_else(PoisonError::into_inner).tell() {
+            if let Some(untold) = UNREAD.tell() {
                 let PeerIdentity { uid, pid, .. } = self.peer;
                 tracing::warn!(uid, pid, untold, "a connection was closed: its caller does not read a long answer");
             }
@@ -778,12 +781,12 @@ mod tests {
 
     #[test]
     fn of_one_kind_of_trouble_the_journal_is_told_once_in_a_while_and_how_often_it_was_not() {
-        let mut warned = Warned::default();
+        let warned = Warned::default();
         assert_eq!(warned.tell(), Some(0));
         assert_eq!([warned.tell(), warned.tell()], [None; 2]);
-        warned.at = Instant::now().checked_sub(WARNED_FOR);
+        warned.0.lock().unwrap().0 = Instant::now().checked_sub(WARNED_FOR);
         assert_eq!([warned.tell(), warned.tell()], [Some(2), None]);
-        warned.at = Instant::now().checked_sub(WARNED_FOR);
+        warned.0.lock().unwrap().0 = Instant::now().checked_sub(WARNED_FOR);
         assert_eq!(warned.tell(), Some(1));
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use super::callers::Callers;
-use super::listener::{Access, PeerIdentity};
+use super::listener::{Access, PeerIdentity, Warned};
 use super::proto::ReloadRequest;
 use super::proto::ReloadResponse;
 use super::proto::administration_server::{Administration, AdministrationServer, SERVICE_NAME};
@@ -174,6 +174,9 @@ fn changed(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Ve
     keys
 }
 
+/// Who asked for a reload and may not.
+static STRANGERS: Warned = Warned::new();
+
 /// The service of the operator.
 pub struct AdministrationService {
     reloader: Arc<Reloader>,
@@ -194,7 +197,12 @@ pub fn is_reload(path: &str) -> bool {
 impl Administration for AdministrationService {
     async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
         let peer = request.extensions().get::<PeerIdentity>();
-        let operator = peer.filter(|peer| peer.is_operator()).ok_or(Error::PermissionDenied)?;
+        let Some(operator) = peer.filter(|peer| peer.is_operator()) else {
+            if let (Some(PeerIdentity { uid, pid, .. }), Some(untold)) = (peer, STRANGERS.tell()) {
+                tracing::warn!(uid, pid, untold, "a reload was asked for by a user who is not the operator");
+            }
+            return Err(Error::RpcNotAllowed.into());
+        };
         let done = self.reloader.reload(AskedBy::User(operator.uid)).await?;
         let Reloaded { applied, needs_restart, models, calibrations } = done;
         Ok(Response::new(ReloadResponse { applied, needs_restart, models, calibrations }))

@@ -151,6 +151,8 @@ struct Walk {
     torn: Option<(PathBuf, u64, u64, Hash)>,
     /// What the log says was removed.
     removed: Vec<Link>,
+    /// The last record of a daemon's end.
+    stopped: Option<u64>,
 }
 
 impl Walk {
@@ -166,6 +168,7 @@ impl Walk {
             unread: 0,
             torn: None,
             removed: Vec::new(),
+            stopped: None,
         }
     }
 
@@ -285,7 +288,13 @@ impl Walk {
             Some(Link { sequence: value["sequence"].as_u64()?, hash: Hash::parse(value["hash"].as_str()?)? })
         };
         match event["event"].as_str() {
+            Some("stop") => self.stopped = Some(sequence),
             Some("start") => {
+                let is_seen = self.report.first != Some(sequence) && sequence > 1;
+                if is_seen && self.stopped != Some(sequence - 1) {
+                    let what = "the daemon before this start did not record its end: it was killed, or could not write, and then what it answered after the line before is not known";
+                    self.notice("END_NOT_RECORDED", Some(path), Some(number), Some(sequence), what.into());
+                }
                 if let Some((file, line, bytes, hash)) = self.torn.take() {
                     let told = &event["torn"];
                     let is_told = told["bytes"].as_u64() == Some(bytes)

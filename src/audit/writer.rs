@@ -643,6 +643,10 @@ impl Writer {
         if self.broken.is_some() {
             self.mend();
         }
+        let (lost, refused) = (self.shared.lost.load(Ordering::Relaxed), self.shared.refused.load(Ordering::Relaxed));
+        if lost + refused > 0 {
+            tracing::error!(target: "vouch::audit", lost, refused, "the daemon ends, and the audit log could not be told of so many calls");
+        }
         let body = record::event(&Event::Stop, &self.common, SystemTime::now());
         if self.broken.is_none() {
             let result = self.add(&body).and_then(|_| self.store.as_mut().map_or(Ok(()), Store::settle));

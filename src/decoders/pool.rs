@@ -199,6 +199,20 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells of processes that have ended at rest, by the host's hand, and makes their places free. The next question that needs one starts it.
+    fn miss_ended(&self) {
+        let mut state = self.state();
+        let (ended, idle) = std::mem::take(&mut state.idle).into_iter().partition(|idle| !idle.process.is_ready());
+        state.idle = idle;
+        let ended: Vec<Idle> = ended;
+        state.missing += ended.len();
+        drop(state);
+        for _ in ended {
+            metrics::counter!(names::DECODER_FAILURES, "reason" => "at_rest").increment(1);
+            tracing::warn!("a decoder process has ended at rest; another is started when it is needed");
+        }
+    }
+
     /// Empties the memory files of processes that have been at rest for long. Each is out of the others' reach meanwhile.
     fn clear_idle(self: &Arc<Self>) {
         loop {
@@ -408,6 +422,7 @@ impl Pool {
                     return Ok(lent);
                 }
                 // It has ended between two questions, by the host's hand: nothing that this one could have to do with.
+                metrics::counter!(names::DECODER_FAILURES, "reason" => "at_rest").increment(1);
                 tracing::warn!("a decoder process has ended at rest; another is started");
                 lent.end();
                 state = self.shared.state();
@@ -764,7 +779,10 @@ impl Starter {
                                 }
                             }
                         }
-                        None => shared.clear_idle(),
+                        None => {
+                            shared.miss_ended();
+                            shared.clear_idle();
+                        }
                     }
                 };
                 // All processes would end with this thread. Whoever asked hears that there is none.

@@ -92,7 +92,7 @@ pub fn install(wants_exporter: bool) -> Result<(Counts, Option<Exporter>), Insta
     // A series that begins with 1 is no increase to Prometheus: those that alerts go by begin with 0.
     counter!(RELOADS, "result" => "refused").increment(0);
     counter!(ERRORS, "code" => "INTERNAL", "reason" => "INTERNAL").increment(0);
-    for reason in ["ended", "forbidden", "slow", "protocol"] {
+    for reason in ["ended", "forbidden", "slow", "protocol", "at_rest"] {
         counter!(DECODER_FAILURES, "reason" => reason).increment(0);
     }
     Ok((counts, exporter))
@@ -134,7 +134,7 @@ fn describe() {
     describe_histogram!(MODEL_WAIT_SECONDS, Unit::Seconds, "Time of an input in a model's queue.");
     describe_histogram!(MODEL_BATCH_ITEMS, "Inputs in a run.");
     describe_counter!(MODEL_RUN_FAILURES, "Runs that failed.");
-    describe_counter!(DECODER_FAILURES, "Decoder processes that ended at a file, by reason.");
+    describe_counter!(DECODER_FAILURES, "Decoder processes that ended at a file or at rest, by reason.");
     describe_gauge!(DECODER_PROCESSES, "Decoder processes that there are.");
     describe_gauge!(DECODER_RESIDENT_BYTES, Unit::Bytes, "Resident memory of all decoder processes together.");
     describe_counter!(RELOADS, "Reloads, by result: done or refused.");

@@ -18,6 +18,13 @@ pub struct Quotas {
     pub malformed_burst: u32,
 }
 
+impl Quotas {
+    /// Those that hold for what is not allowed.
+    pub fn pauses(self) -> Self {
+        Self { malformed_burst: self.malformed_burst, ..Self::default() }
+    }
+}
+
 /// How a request ended, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

@@ -134,14 +134,18 @@ impl Callers {
     pub fn begin(self: &Arc<Self>, peer: &PeerIdentity, may_call: bool, rpc: Option<Rpc>) -> Result<Permit, Error> {
         let (policy, begun) = (self.policy(peer), Instant::now());
         let counted = rpc.is_some_and(Rpc::takes_media);
+        // The operator sees what goes on whatever a policy for everybody says.
+        let is_open = |rpc| policy.rpcs.contains(&rpc) || (rpc == Rpc::GetStatus && peer.is_operator());
+        let allows = rpc.is_none_or(is_open);
         let mut uid = if may_call { peer.uid } else { STRANGERS };
         if counted {
             let mut accounts = self.lock();
             uid = accounts.room_for(uid, begun);
-            let begins = accounts.account(uid, &policy, begun).ledger.begin(&policy.quotas, begun);
+            // What is not allowed at all is no matter of a rate: pauses alone hold it up.
+            let quotas = if allows { policy.quotas } else { policy.quotas.pauses() };
+            let begins = accounts.account(uid, &policy, begun).ledger.begin(&quotas, begun);
             begins.map_err(|refusal| refusal.into_error(&policy.name, &policy.quotas))?;
         }
-        let allows = rpc.is_none_or(|rpc| policy.rpcs.contains(&rpc));
         let holder = Holder { uid, is_operator: peer.is_operator() };
         let caller = counted.then(|| Caller {
             callers: Arc::clone(self),
@@ -588,6 +592,26 @@ mod tests {
         let [shared] = callers.status(None).try_into().unwrap();
         // All together are held up by the pauses, since none of them sends anything good.
         assert!(shared.uid == STRANGERS && shared.counts.begun < 100 && !shared.paused_for.is_zero(), "{shared:?}");
+    }
+
+    /// It was: told to come again for what is never allowed, and the operator could not see the status.
+    #[test]
+    fn what_a_policy_does_not_name_is_refused_as_such_and_the_operator_sees_the_status() {
+        let policy = CallerPolicy {
+            name: "a".into(),
+            rpcs: vec![Rpc::DetectFaces],
+            requests_per_minute: 1,
+            burst: 1,
+            max_concurrent: 1,
+            ..CallerPolicy::default()
+        };
+        let callers = with_policies(&[policy]);
+        let begin = |uid: u32, rpc: Rpc| callers.begin(&peer(uid, &[]), true, Some(rpc));
+        let busy = begin(1, Rpc::DetectFaces).unwrap();
+        assert!(begin(1, Rpc::DetectFaces).is_err());
+        assert!(!begin(1, Rpc::Verify).unwrap().allows);
+        busy.end(Code::Ok);
+        assert!(!begin(1, Rpc::GetStatus).unwrap().allows && begin(0, Rpc::GetStatus).unwrap().allows);
     }
 
     #[test]
