@@ -1016,3 +1016,38 @@ fn a_document_that_shows_nothing_is_inconclusive() {
     let request = stage.daemon.document_request.lock().unwrap().take().unwrap();
     assert_eq!((request.images.len(), request.parts.len()), (2, 0));
 }
+
+/// It was: nothing on standard output for half of the commands.
+#[test]
+fn with_json_the_error_of_every_command_is_its_last_line() {
+    for arguments in [
+        "verify --selfie /nope",
+        "match /nope /nope",
+        "liveness /nope",
+        "live /nope",
+        "age /nope",
+        "faces /nope",
+        "document /nope",
+        "barcode /nope",
+        "scan /nope",
+        "mrz ABC",
+        "status",
+        "top --once",
+        "reload",
+        "audit verify /nope",
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_vouch"))
+            .args(arguments.split(' '))
+            .args(["--json", "--socket", "/nope/vouch.sock"].iter().take(if arguments.starts_with("audit") {
+                1
+            } else {
+                3
+            }))
+            .output()
+            .unwrap();
+        let code = output.status.code().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let last: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
+        assert!(code >= 64 && last["event"] == "error" && last["exit_code"] == code, "{arguments}: {code} {text}");
+    }
+}

@@ -41,7 +41,7 @@ pub struct VerifyArgs {
 
     /// Print JSON instead of text
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

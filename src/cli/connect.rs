@@ -259,7 +259,8 @@ pub async fn channel(target: &Target) -> Result<Channel, Failure> {
 /// As [`connect`] and [`answer`].
 pub async fn status(target: &Target) -> Result<GetStatusResponse, Failure> {
     let mut client = connect(target).await?;
-    let call = client.get_status(request(target, GetStatusRequest::default())?);
+    // Others than the operator are told what they may know.
+    let call = client.get_status(request(target, GetStatusRequest { with_activity: true })?);
     Ok(answer(target, patience(target), call).await?.into_inner())
 }
 
@@ -366,6 +367,9 @@ fn unreachable(target: &Target, error: &tonic::transport::Error) -> Failure {
             reason = match io.kind() {
                 ErrorKind::NotFound => "no such socket; is vouchd running?".into(),
                 ErrorKind::ConnectionRefused => "nobody listens there; is vouchd running?".into(),
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+                    format!("{}; does this user have as many connections as it may?", io_words(io))
+                }
                 _ => io_words(io),
             };
             forbidden = io.kind() == ErrorKind::PermissionDenied;
@@ -384,7 +388,7 @@ fn io_words(error: &std::io::Error) -> String {
 fn words_for(code: Code) -> &'static str {
     match code {
         Code::InvalidArgument | Code::OutOfRange => "the input cannot be used",
-        Code::ResourceExhausted => "the daemon is at its limit",
+        Code::ResourceExhausted => "a limit is reached",
         Code::DeadlineExceeded => "the time was up",
         Code::Cancelled | Code::Aborted => "the call was cancelled",
         Code::Unavailable => "the daemon is not ready",

@@ -58,7 +58,7 @@ pub struct MrzArgs {
     date: Option<Date>,
     /// Print JSON instead of text
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// Prints everything that the document says. The exit code tells what [`ReadDocumentResponse`] amounts to.

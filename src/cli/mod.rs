@@ -134,6 +134,30 @@ enum Command {
     Man(man::ManArgs),
 }
 
+impl Command {
+    /// With `--json`, which of some commands is a file and no form.
+    fn prints_json(&self) -> bool {
+        match self {
+            Self::Verify(args) => args.call.json,
+            Self::Match(args) => args.call.json,
+            Self::Liveness(args) => args.call.json,
+            Self::Live(args) => args.call.json,
+            Self::Age(args) => args.call.json,
+            Self::Faces(args) => args.call.json,
+            Self::Document(args) => args.call.json,
+            Self::Barcode(args) => args.call.json,
+            Self::Scan(args) => args.call.json,
+            Self::Mrz(args) => args.json,
+            Self::Status(args) => args.call.json,
+            Self::Top(args) => args.json,
+            Self::Reload(args) => args.call.json,
+            Self::Audit(audit::AuditCommand::Verify(args)) => args.json,
+            Self::Audit(_) | Self::Models(_) | Self::Specimen(_) | Self::Evaluate(_) | Self::Calibrate(_) => false,
+            Self::Bench(_) | Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
+}
+
 /// Runs the command line of this process and returns its exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -145,6 +169,7 @@ pub fn main() -> ExitCode {
         }
     };
     let target = |timeout| Target { socket: cli.socket.clone().unwrap_or_else(crate::config::default_socket), timeout };
+    let prints_json = cli.command.prints_json();
     let result = match cli.command {
         Command::Verify(args) => block_on(verify::verify(&args, &target(args.call.timeout))),
         Command::Match(args) => block_on(verify::match_faces(&args, &target(args.call.timeout))),
@@ -171,6 +196,10 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
+            // The last line, so that a program need not read standard error.
+            if prints_json && !matches!(failure, Failure::Output(_)) {
+                println!("{}", failure.to_json());
+            }
             if !failure.is_reader_gone() {
                 eprint!("{}", failure.in_words(colour_wanted(&std::io::stderr())));
             }

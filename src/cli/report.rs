@@ -43,20 +43,6 @@ impl Report {
         self.out.write_all(text.as_bytes())?;
         Ok(self.out.flush()?)
     }
-
-    /// Hands the result on; with `--json` a failure becomes the last line, so that a program need not read standard error.
-    ///
-    /// # Errors
-    /// The failure of `result`, or [`Failure::Output`].
-    pub fn ending(&mut self, result: Result<u8, Failure>) -> Result<u8, Failure> {
-        if let Err(failure) = &result
-            && self.json
-            && !matches!(failure, Failure::Output(_))
-        {
-            writeln!(self.out, "{}", failure.to_json())?;
-        }
-        result
-    }
 }
 
 /// The exit code that tells an outcome.

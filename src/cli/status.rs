@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::connect::{self, CallArgs, Failure, Target};
 use super::report::{Paint, operating_point_to_json, operating_point_to_text};
-use crate::api::proto::{GetStatusResponse, State};
+use crate::api::proto::{self, AuditState, GetStatusResponse, State};
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -36,6 +36,11 @@ pub async fn run(args: &StatusArgs, target: &Target) -> Result<u8, Failure> {
 pub fn state_word(state: State) -> &'static str {
     let name = state.as_str_name();
     name.strip_prefix("STATE_").unwrap_or(name)
+}
+
+/// Of the audit log; the operator alone is told.
+fn audit(status: &GetStatusResponse) -> Option<AuditState> {
+    status.activity.as_ref().map(proto::Activity::audit)
 }
 
 pub fn uptime_seconds(status: &GetStatusResponse) -> f64 {
@@ -84,6 +89,7 @@ fn to_json(status: &GetStatusResponse) -> Value {
         "running": status.running, "waiting": status.waiting, "max_running": status.max_running,
         "max_waiting": status.max_waiting, "requests_total": status.requests_total,
         "refused_total": status.refused_total, "resident_bytes": status.resident_bytes, "callers": callers,
+        "audit": audit(status).map(|state| state.as_str_name().trim_start_matches("AUDIT_STATE_")),
         "decoder_processes": status.decoder_processes, "decoder_resident_bytes": status.decoder_resident_bytes,
     })
 }
@@ -103,6 +109,9 @@ fn to_text(status: &GetStatusResponse, paint: Paint) -> String {
     );
     if !status.device_fallback_reason.is_empty() {
         let _ = writeln!(text, "{}", paint.warning(&format!("no usable GPU: {}", status.device_fallback_reason)));
+    }
+    if audit(status) == Some(AuditState::Broken) {
+        let _ = writeln!(text, "{}", paint.warning("the audit log cannot be written: see the journal"));
     }
     if status.decoder_processes == 0 {
         let _ =

@@ -124,7 +124,7 @@ pub async fn verify(args: &VerifyArgs, target: &Target) -> Result<u8, Failure> {
     let mut report = Report::to_stdout(args.call.json);
     let files = (0..).zip(args.pictures()).map(|(place, (_, path))| (format!("media[{place}].data"), path.clone()));
     let result = stream_verification(args, target, &mut report).await;
-    report.ending(result.map_err(|failure| failure.naming(files.collect())))
+    result.map_err(|failure| failure.naming(files.collect()))
 }
 
 /// Compares two faces.
@@ -189,14 +189,13 @@ pub async fn age(args: &AgeArgs, target: &Target) -> Result<u8, Failure> {
 /// Prints the result of a unary call in the shape of a stream's result event.
 fn single(call: &CallArgs, result: Result<Option<CheckResult>, Failure>) -> Result<u8, Failure> {
     let mut report = Report::to_stdout(call.json);
-    let printed = match result {
+    match result {
         Ok(Some(result)) => {
             report.event(None, &Event::Result(result.clone())).map(|()| report::exit_code_of(result.outcome()))
         }
         Ok(None) => Err(Failure::Unfinished),
         Err(failure) => Err(failure),
-    };
-    report.ending(printed)
+    }
 }
 
 async fn stream_verification(args: &VerifyArgs, target: &Target, report: &mut Report) -> Result<u8, Failure> {

@@ -218,7 +218,8 @@ pub async fn live(args: &LiveArgs, target: &Target) -> Result<u8, Failure> {
         .reference
         .iter()
         .flat_map(|path| ["policy.reference", "reference"].map(|name| (name.into(), path.clone())));
-    terminal.ending(result.map_err(|failure| failure.naming(files.collect())))
+    terminal.leave();
+    result.map_err(|failure| failure.naming(files.collect()))
 }
 
 /// Waits for the signals that end a command, and tells the exit code of the one that came.

@@ -81,15 +81,6 @@ impl Terminal {
         }
     }
 
-    /// Hands the result on; with `--json` a failure becomes the last line.
-    ///
-    /// # Errors
-    /// The failure of `result`, or [`Failure::Output`].
-    pub fn ending(&mut self, result: Result<u8, Failure>) -> Result<u8, Failure> {
-        self.leave();
-        self.report.ending(result)
-    }
-
     /// Results, reasons and counts, and the outcome as the last line.
     fn decision(&mut self, decision: &LiveDecision) -> Result<(), Failure> {
         let results: Vec<&CheckResult> = decision.liveness.iter().chain(&decision.face_match).collect();

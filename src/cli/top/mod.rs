@@ -61,7 +61,7 @@ pub struct TopArgs {
 
     /// Print JSON instead of text: one object on each line, one line for each interval
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 impl TopArgs {
