@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use fast_image_resize::images::{Image as Target, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::Image;
 
@@ -45,13 +46,12 @@ pub fn resize(image: &Image, width: u32, height: u32) -> Image {
     let filter = if shrinks { FilterType::Box } else { FilterType::Bilinear };
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
     Image::build(width, height, |rgb| {
-        let source = ImageRef::new(image.width, image.height, &image.rgb, PixelType::U8x3)
+        // For this kind of pixel alone: the library's other kinds would be compiled into the program, code that differs from build to build among them.
+        let source = TypedImageRef::<U8x3>::from_buffer(image.width, image.height, &image.rgb)
             .expect("an Image has width × height × 3 bytes");
         let mut target =
-            Target::from_slice_u8(width, height, rgb, PixelType::U8x3).expect("the buffer was made for this size");
-        Resizer::new()
-            .resize(&source, &mut target, &options)
-            .expect("both sides are U8x3 and the crop is the whole picture");
+            TypedImage::<U8x3>::from_buffer(width, height, rgb).expect("the buffer was made for this size");
+        Resizer::new().resize_typed(&source, &mut target, &options).expect("the crop is the whole picture");
     })
 }
 

@@ -3,8 +3,9 @@
 //! Used by the files beside it. Enlarging is cubic (Catmull-Rom): unlike the linear kind it does not flatten bars that are hardly
 //! wider than a pixel.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 /// A grey picture, rows from the top, one byte per pixel, 0 black to 255 white.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,11 +49,13 @@ impl Luma {
         let side = |pixels: u32| ((f64::from(pixels) * factor).round() as u32).clamp(1, 0xffff);
         let (width, height) = (side(self.width), side(self.height));
         let filter = if factor < 1.0 { FilterType::Box } else { FilterType::CatmullRom };
-        let mut to = Image::new(width, height, PixelType::U8);
+        let mut pixels = vec![0; width as usize * height as usize];
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-        let resized = ImageRef::new(self.width, self.height, &self.pixels, PixelType::U8)
-            .is_ok_and(|from| Resizer::new().resize(&from, &mut to, &options).is_ok());
-        if resized { Self { width, height, pixels: to.into_vec() } } else { self.clone() }
+        let from = TypedImageRef::<U8>::from_buffer(self.width, self.height, &self.pixels);
+        let to = TypedImage::<U8>::from_buffer(width, height, &mut pixels);
+        let resized =
+            from.is_ok_and(|from| to.is_ok_and(|mut to| Resizer::new().resize_typed(&from, &mut to, &options).is_ok()));
+        if resized { Self { width, height, pixels } } else { self.clone() }
     }
 
     /// Value at a place between pixel centres (pixel `i` lies at `i`), by cubic interpolation; beyond the edge the edge goes on.
