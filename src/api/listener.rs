@@ -307,7 +307,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const WARNED_FOR: Duration = Duration::from_secs(5);
 
 /// When the journal was told of something, and what it was not told since.
-#[derive(Default)]
 pub(super) struct Warned(Mutex<(Option<Instant>, u64)>);
 
 impl Warned {
@@ -387,7 +386,7 @@ async fn accept(
     let operator_places = Arc::new(Semaphore::new(OPERATOR_CONNECTIONS));
     let mut spare = Spare::default();
     spare.fill();
-    let [failed, unknown, stranger, crowded, greedy]: [Warned; 5] = std::array::from_fn(|_| Warned::default());
+    let [failed, unknown, stranger, crowded, greedy] = std::array::from_fn(|_| Warned::new());
     loop {
         let stream = tokio::select! {
             () = accepted.closed() => return,
@@ -781,7 +780,7 @@ mod tests {
 
     #[test]
     fn of_one_kind_of_trouble_the_journal_is_told_once_in_a_while_and_how_often_it_was_not() {
-        let warned = Warned::default();
+        let warned = Warned::new();
         assert_eq!(warned.tell(), Some(0));
         assert_eq!([warned.tell(), warned.tell()], [None; 2]);
         warned.0.lock().unwrap().0 = Instant::now().checked_sub(WARNED_FOR);

@@ -175,7 +175,7 @@ fn changed(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Ve
 }
 
 /// Who asked for a reload and may not.
-static STRANGERS: Warned = Warned::new();
+static NOT_OPERATORS: Warned = Warned::new();
 
 /// The service of the operator.
 pub struct AdministrationService {
@@ -198,7 +198,7 @@ impl Administration for AdministrationService {
     async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
         let peer = request.extensions().get::<PeerIdentity>();
         let Some(operator) = peer.filter(|peer| peer.is_operator()) else {
-            if let (Some(PeerIdentity { uid, pid, .. }), Some(untold)) = (peer, STRANGERS.tell()) {
+            if let (Some(PeerIdentity { uid, pid, .. }), Some(untold)) = (peer, NOT_OPERATORS.tell()) {
                 tracing::warn!(uid, pid, untold, "a reload was asked for by a user who is not the operator");
             }
             return Err(Error::RpcNotAllowed.into());

@@ -208,7 +208,7 @@ where
     }
 }
 
-/// Ends calls that are not answered in time, as those are whose message never comes whole, which no handler sees. A reload has time to load.
+/// Ends calls that are not answered in time, as those are whose message never comes whole, which no handler sees. A reload of the operator's has time to load.
 #[derive(Clone)]
 struct Bounded<S> {
     inner: S,
@@ -230,7 +230,9 @@ where
     }
 
     fn call(&mut self, request: http::Request<A>) -> Self::Future {
-        let longest = if is_reload(request.uri().path()) { LONGEST_RELOAD } else { self.longest };
+        // Others are refused by it, and may not keep a message on its way for so long.
+        let is_operator = request.extensions().get::<PeerIdentity>().is_some_and(PeerIdentity::is_operator);
+        let longest = if is_operator && is_reload(request.uri().path()) { LONGEST_RELOAD } else { self.longest };
         let answer = tokio::time::timeout(longest, self.inner.call(request));
         Box::pin(async move {
             answer.await.unwrap_or_else(|_| Ok(tonic::Status::from(Error::DeadlineExceeded).into_http()))
@@ -283,6 +285,39 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_not_answered_ends_and_a_reload_of_the_operators_has_time() {
+        let never = tower::service_fn(|_: http::Request<()>| std::future::pending::<Result<http::Response<()>, ()>>());
+        let mut bounded = Bounded { inner: never, longest: Duration::from_secs(35) };
+        let [operator, other] = [0, 12_001].map(|uid| PeerIdentity {
+            uid,
+            gid: 65_534,
+            groups: [].into(),
+            pid: None,
+            hang_up: CancellationToken::new(),
+        });
+        for (rpc, peer, longest) in [
+            ("Verification/Verify", &operator, Duration::from_secs(35)),
+            ("Administration/Reload", &other, Duration::from_secs(35)),
+            ("Administration/Reload", &operator, LONGEST_RELOAD),
+        ] {
+            let request = http::Request::builder().uri(format!("http://vouch/vouch.v1.{rpc}"));
+            let began = tokio::time::Instant::now();
+            let answer = bounded.call(request.extension(peer.clone()).body(()).unwrap()).await.unwrap();
+            let status = tonic::Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(
+                (status.code(), began.elapsed().as_secs()),
+                (Code::DeadlineExceeded, longest.as_secs()),
+                "{rpc}"
+            );
         }
     }
 }

@@ -490,13 +490,11 @@ impl Writer {
         let mut written: Vec<(Option<Asker>, bool)> = Vec::with_capacity(together.len());
         for (mut draft, asker) in together {
             // Its record says so, and nobody waits for it.
-            let (asker, withheld) = match asker {
-                Some(asker) if asker.is_withheld() => (None, true),
-                asker => (asker, false),
-            };
-            if withheld {
+            let is_withheld = asker.as_ref().is_some_and(Asker::is_withheld);
+            if is_withheld {
                 draft.end = End::withheld();
             }
+            let asker = asker.filter(|_| !is_withheld);
             let result = if self.broken.is_some() {
                 Err(None)
             } else {
