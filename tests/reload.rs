@@ -119,8 +119,7 @@ async fn a_reload_exchanges_models_and_calibrations_under_load_and_loses_no_requ
     let told = "in effect: models.overrides\nother models: passive_liveness\n\
                 other calibrations: active_liveness, face_match, passive_liveness\n\
                 changed, in effect after a restart: limits.max_waiting\n\
-                passive_liveness has no calibration and decides nothing\n\
-                active_liveness has no calibration and decides nothing\n";
+                without a calibration, decide nothing: passive_liveness, active_liveness\n";
     assert_eq!(String::from_utf8_lossy(&output.stdout), told, "{output:?}");
 
     let after = status(&mut client).await;

@@ -148,12 +148,11 @@ fn state(engine: &Engine) {
         // One label set for each role: a reload brings another model under the same role, whose hash stands in the status and the audit.
         gauge!(names::MODEL_INFO, "role" => role, "provider" => model.provider.as_str()).set(1.0);
     }
-    for check in checks::ALL {
-        let decides = check.decides_by_rule() || engine.calibrations.contains_key(check.name());
-        gauge!(names::CHECK_CALIBRATED, "check" => check.name()).set(f64::from(u8::from(decides)));
+    let undecided = engine.undecided();
+    for check in checks::ALL.iter().map(|check| check.name()).chain([live::CHECK]) {
+        let decides = !undecided.contains(&check);
+        gauge!(names::CHECK_CALIBRATED, "check" => check).set(f64::from(u8::from(decides)));
     }
-    let decides = engine.calibrations.contains_key(live::CHECK);
-    gauge!(names::CHECK_CALIBRATED, "check" => live::CHECK).set(f64::from(u8::from(decides)));
     let held = engine.reader.decoders.held();
     gauge!(names::DECODER_PROCESSES).set(held.processes as f64);
     gauge!(names::DECODER_RESIDENT_BYTES).set(held.resident_bytes as f64);
@@ -293,8 +292,37 @@ mod tests {
     use prost::Message;
     use prost_types::FileDescriptorSet;
 
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::listener::PeerIdentity;
     use super::super::proto::DESCRIPTORS;
     use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn a_long_answer_has_its_share_until_it_is_written_and_ends_with_a_status_where_there_is_no_room() {
+        let mut config = Config::default();
+        config.limits.max_arriving_bytes = 150_000;
+        let callers = Callers::resolve(&config).unwrap();
+        let peer = PeerIdentity { uid: 0, gid: 0, groups: [].into(), pid: None, hang_up: CancellationToken::new() };
+        let answer = || {
+            let mut observer =
+                observe(&mut Request::builder().uri("/vouch.v1.Verification/VerifyLive").body(()).unwrap());
+            observer.keep(callers.begin(&peer, true, Some(Rpc::VerifyLive)).unwrap());
+            observer.watch(Response::new("7".repeat(100_000))).into_body()
+        };
+        async fn frame(body: &mut Observed<String>) -> Option<Frame<Bytes>> {
+            std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await.map(Result::unwrap)
+        }
+        let unwritten = frame(&mut answer()).await.unwrap().into_data().unwrap();
+        assert!(unwritten.len() == 100_000 && unwritten.iter().all(|byte| *byte == b'7'));
+        let mut second = answer();
+        let trailers = frame(&mut second).await.unwrap().into_trailers().unwrap();
+        assert_eq!(tonic::Status::from_header_map(&trailers).unwrap().code(), Code::ResourceExhausted);
+        assert!(second.is_end_stream() && frame(&mut second).await.is_none());
+        drop(unwritten);
+        assert!(frame(&mut answer()).await.unwrap().is_data());
+    }
 
     #[test]
     fn every_rpc_of_the_contract_has_a_label_and_nothing_else_makes_one() {

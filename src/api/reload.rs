@@ -53,6 +53,8 @@ pub struct Reloaded {
     pub models: Vec<String>,
     /// Checks whose calibration is another one now, or is there or gone.
     pub calibrations: Vec<String>,
+    /// Checks that decide nothing now, for want of a calibration that fits the models.
+    pub undecided: Vec<String>,
 }
 
 impl Reloader {
@@ -134,6 +136,7 @@ impl Reloader {
             needs_restart,
             models: changed(&before.models, &now.models),
             calibrations: changed(&before.calibrations, &now.calibrations),
+            undecided: new.undecided().into_iter().map(str::to_owned).collect(),
         };
         faults::point("reload");
         if let Some(audit) = &self.audit {
@@ -204,8 +207,8 @@ impl Administration for AdministrationService {
             return Err(Error::RpcNotAllowed.into());
         };
         let done = self.reloader.reload(AskedBy::User(operator.uid)).await?;
-        let Reloaded { applied, needs_restart, models, calibrations } = done;
-        Ok(Response::new(ReloadResponse { applied, needs_restart, models, calibrations }))
+        let Reloaded { applied, needs_restart, models, calibrations, undecided } = done;
+        Ok(Response::new(ReloadResponse { applied, needs_restart, models, calibrations, undecided }))
     }
 }
 

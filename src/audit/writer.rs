@@ -715,6 +715,40 @@ mod tests {
         assert_eq!(calls.iter().map(is_withheld).collect::<Vec<_>>(), [true, false], "{lines}");
     }
 
+    /// It was: a file that was removed meanwhile could not be opened, which ended the verification.
+    #[test]
+    fn a_log_that_is_rotated_while_it_is_verified_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = AuditConfig {
+            dir: Some(folder.path().to_owned()),
+            max_file_bytes: 4096,
+            max_files: 2,
+            ..Config::default().audit
+        };
+        let log = AuditLog::start(&config, String::new(), Loaded::default()).unwrap().unwrap();
+        let is_over = AtomicBool::new(false);
+        let verified = std::thread::scope(|scope| {
+            let verifying = scope.spawn(|| {
+                let mut verified = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let report = super::super::verify::verify_dir(folder.path(), &[]).unwrap();
+                    assert!(report.findings.is_empty(), "{:?}", report.findings);
+                    verified += 1;
+                }
+                verified
+            });
+            for _ in 0..1000 {
+                log.begin();
+                log.record_without_waiting(draft());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            is_over.store(true, Ordering::Relaxed);
+            verifying.join().unwrap()
+        });
+        log.stop();
+        assert!(verified > 100, "{verified}");
+    }
+
     /// It was: calls waited for ever once the queue was full, and nobody was told.
     #[tokio::test(start_paused = true)]
     async fn while_the_disk_hangs_nobody_waits_for_long_and_it_is_told() {

@@ -27,7 +27,7 @@ pub mod top;
 pub mod verify;
 pub mod vouchd;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -195,10 +195,13 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => {
+        Err(mut failure) => {
             // The last line, so that a program need not read standard error.
-            if prints_json && !matches!(failure, Failure::Output(_)) {
-                println!("{}", failure.to_json());
+            if prints_json
+                && !matches!(failure, Failure::Output(_))
+                && let Err(error) = writeln!(std::io::stdout(), "{}", failure.to_json())
+            {
+                failure = Failure::Output(error);
             }
             if !failure.is_reader_gone() {
                 eprint!("{}", failure.in_words(colour_wanted(&std::io::stderr())));

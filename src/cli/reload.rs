@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::connect::{self, CallArgs, Failure, Target};
 use crate::api::proto::administration_client::AdministrationClient;
-use crate::api::proto::{GetStatusResponse, ReloadRequest, ReloadResponse};
+use crate::api::proto::{ReloadRequest, ReloadResponse};
 
 #[derive(Debug, Args)]
 pub struct ReloadArgs {
@@ -25,31 +25,15 @@ pub async fn run(args: &ReloadArgs, target: &Target) -> Result<u8, Failure> {
     let mut client = AdministrationClient::new(connect::channel(target).await?);
     let call = client.reload(connect::request(target, ReloadRequest {})?);
     let done = connect::answer(target, connect::patience(target), call).await?.into_inner();
-    let status = if done.calibrations.is_empty() { None } else { Some(connect::status(target).await?) };
-    let undecided = status.as_ref().map_or_else(Vec::new, undecided);
-    let text = if args.call.json {
-        format!("{}\n", to_json(&done, &undecided))
-    } else {
-        to_text(&done)
-            + &undecided
-                .iter()
-                .map(|check| format!("{check} has no calibration and decides nothing\n"))
-                .collect::<String>()
-    };
+    let text = if args.call.json { format!("{}\n", to_json(&done)) } else { to_text(&done) };
     std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes())?;
     Ok(0)
 }
 
-/// The checks that have no calibration now and need one.
-fn undecided(status: &GetStatusResponse) -> Vec<&str> {
-    let decides_nothing = status.checks.iter().filter(|check| !check.calibrated && !check.decides_by_rule);
-    decides_nothing.map(|check| check.name.as_str()).collect()
-}
-
-fn to_json(done: &ReloadResponse, undecided: &[&str]) -> serde_json::Value {
+fn to_json(done: &ReloadResponse) -> serde_json::Value {
     json!({
         "applied": done.applied, "needs_restart": done.needs_restart,
-        "models": done.models, "calibrations": done.calibrations, "undecided": undecided,
+        "models": done.models, "calibrations": done.calibrations, "undecided": done.undecided,
     })
 }
 
@@ -60,6 +44,7 @@ fn to_text(done: &ReloadResponse) -> String {
         ("other models", &done.models),
         ("other calibrations", &done.calibrations),
         ("changed, in effect after a restart", &done.needs_restart),
+        ("without a calibration, decide nothing", &done.undecided),
     ];
     for (label, names) in kinds.into_iter().filter(|(_, names)| !names.is_empty()) {
         // Writing to a String does not fail.

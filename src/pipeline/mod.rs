@@ -72,6 +72,11 @@ pub struct Engine {
     pub config_sha256: String,
 }
 
+/// The checks that decide by a score.
+fn need_calibration() -> impl Iterator<Item = &'static str> {
+    checks::ALL.iter().filter(|check| !check.decides_by_rule()).map(|check| check.name()).chain([LIVE_CHECK])
+}
+
 /// The engine in use. It is exchanged whole by a reload: a request keeps the one that it began with.
 pub struct EngineSlot(RwLock<Arc<Engine>>);
 
@@ -293,8 +298,7 @@ impl Engine {
         let loaded: BTreeMap<String, String> =
             registry.models().map(|model| (model.entry.role.name().to_owned(), model.entry.sha256.clone())).collect();
         let mut usable = BTreeMap::new();
-        let by_score = checks::ALL.iter().filter(|check| !check.decides_by_rule()).map(|check| check.name());
-        for check in by_score.chain([LIVE_CHECK]) {
+        for check in need_calibration() {
             match calibrations.get(check) {
                 None => {
                     tracing::warn!(check, "no calibration: the check gives scores without decisions")
@@ -331,6 +335,11 @@ impl Engine {
             started: Instant::now(),
             config_sha256: String::new(),
         })
+    }
+
+    /// The checks that decide nothing: neither by a rule, nor by a calibration that was measured with the models that are loaded.
+    pub fn undecided(&self) -> Vec<&'static str> {
+        need_calibration().filter(|check| !self.calibrations.contains_key(*check)).collect()
     }
 
     /// Sessions of active liveness that are held now.
