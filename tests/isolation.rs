@@ -438,6 +438,19 @@ fn while_no_process_can_be_started_those_that_are_there_answer_all() {
     assert!((1..=2).contains(&alive.len()) && alive.iter().all(|decoder| !first.contains(decoder)), "{alive:?}");
 }
 
+/// It was: it stayed a zombie until the next question, and nobody heard of it.
+#[test]
+fn a_process_that_ends_at_rest_is_missed_and_started_when_it_is_needed() {
+    let own = std::process::id();
+    let decoders = isolated(settings());
+    let [decoder] = decoders_of(own).try_into().unwrap();
+    kill(Pid::from_raw(decoder.cast_signed()), Signal::SIGKILL).unwrap();
+    until("the killed one is waited for", || !Path::new(&format!("/proc/{decoder}")).exists());
+    assert!(decoders_of(own).is_empty());
+    decoders.picture(&jpeg(&waves(64, 64), |_| ()), &DecodeOptions::default(), &job(&context())).unwrap();
+    assert_eq!(decoders_of(own).len(), 1);
+}
+
 #[test]
 fn callers_who_leave_again_and_again_start_one_process_and_not_one_each() {
     let folder = tempfile::tempdir().unwrap();
