@@ -57,8 +57,9 @@ pub fn silent_crowd(stand: &mut Stand, row: &mut Row) {
 /// Those beyond the bound hear so at once, and nobody else is hurt.
 pub fn too_many_connections(stand: &mut Stand, row: &mut Row) {
     beside_a_bystander(stand, row, |stand, row| {
-        // Of the bystander and the stand itself.
-        let open = stand.connections();
+        // Of the bystander and of who asks, which stays.
+        let mut client = stand.client();
+        let open = stand.connections(&mut client);
         let mut crowd: Vec<_> = (0..300).map(|_| stand.connect()).collect();
         let (mut closed, until) = (0, Instant::now() + Duration::from_secs(10));
         crowd.iter().for_each(|one| one.set_nonblocking(true).unwrap());
@@ -70,6 +71,7 @@ pub fn too_many_connections(stand: &mut Stand, row: &mut Row) {
             crowd.retain_mut(|one| !matches!(one.read(&mut [0; 64]), Ok(0)));
             closed = 300 - crowd.len();
         }
+        drop(client);
         row.expect(closed == expected, || format!("{closed} of 300 connections were closed, and not {expected}"));
         for _ in 0..closed {
             row.end("connection closed");

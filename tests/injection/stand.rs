@@ -330,16 +330,12 @@ impl Stand {
         self.runtime.block_on(common::client_of(&self.socket()))
     }
 
-    /// How many connections this user has open, those that the question takes left out. Some that were dropped a moment ago may still be closing.
-    pub fn connections(&self) -> usize {
-        let count = || {
-            let mut client = self.client();
-            let status = self.runtime.block_on(client.get_status(GetStatusRequest::default())).unwrap().into_inner();
-            status.callers.iter().map(|caller| caller.connections as usize).sum::<usize>() - 1
-        };
+    /// How many connections this user has open, that of the client included. Some that were dropped a moment ago may still be closing.
+    pub fn connections(&self, client: &mut Client) -> usize {
         let counts = (0..10).map(|_| {
             std::thread::sleep(Duration::from_millis(50));
-            count()
+            let status = self.runtime.block_on(client.get_status(GetStatusRequest::default())).unwrap().into_inner();
+            status.callers.iter().map(|caller| caller.connections as usize).sum()
         });
         counts.min().unwrap()
     }
